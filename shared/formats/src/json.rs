@@ -1,0 +1,445 @@
+//! JSON rows: one object a line, or objects in an array, or objects one after the other.
+//!
+//! [`Splitter`] hands out blocks of whole documents; [`parse`] pulls them into columns by `jiter`, which gives the text
+//! of a number before it becomes one, so that nothing is rounded unseen.
+//!
+//! Defined here: a member given twice is a bad row; a lone surrogate, a raw control character or bytes that are not
+//! UTF-8 in a string make a bad row; a document that is not an object is a bad row. Nesting beyond 32 levels is kept as
+//! JSON text.
+
+use std::collections::HashSet;
+use std::io::{self, Read};
+
+use jiter::{Jiter, JiterError, JsonValue, Peek};
+use memchr::{memchr, memchr_iter, memrchr};
+
+use crate::column::{Column, Members, Misfit, Mismatch, Rows};
+use crate::pass::Reject;
+use crate::value::{self, kind_of_time};
+use crate::{Columns, FileFormat, Kind};
+
+const DEEPEST: usize = 32;
+
+/// A document longer than this is not a row.
+const LONGEST_DOCUMENT_BYTES: usize = 64 << 20;
+
+/// How documents follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// One a line.
+    Lines,
+    /// In one array, or one after the other with or without line breaks inside.
+    Documents,
+}
+
+/// Whole documents.
+pub(crate) struct Block {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) first_line: u64,
+    pub(crate) framing: Framing,
+}
+
+/// Cuts a stream into blocks of whole documents.
+pub(crate) struct Splitter<R> {
+    source: R,
+    framing: Framing,
+    block_bytes: usize,
+    carried: Vec<u8>,
+    line: u64,
+    ended: bool,
+    in_array: bool,
+    begun: bool,
+}
+
+impl<R: Read> Splitter<R> {
+    pub(crate) fn new(source: R, framing: Framing, block_bytes: usize) -> Self {
+        Self { source, framing, block_bytes, carried: Vec::new(), line: 1, ended: false, in_array: false, begun: false }
+    }
+
+    pub(crate) fn next(&mut self) -> io::Result<Option<Block>> {
+        loop {
+            let want = self.block_bytes.saturating_sub(self.carried.len()).max(64 << 10);
+            if !self.ended {
+                self.ended = (&mut self.source).take(want as u64).read_to_end(&mut self.carried)? < want;
+            }
+            if !self.begun {
+                self.begin();
+            }
+            let end = match self.framing {
+                Framing::Lines if self.ended => self.carried.len(),
+                Framing::Lines => memrchr(b'\n', &self.carried).map_or(0, |at| at + 1),
+                Framing::Documents => last_document_end(&self.carried),
+            };
+            if end == 0 && !self.ended {
+                if self.carried.len() > LONGEST_DOCUMENT_BYTES {
+                    let what = format!("a JSON document is longer than {LONGEST_DOCUMENT_BYTES} bytes");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                }
+                continue;
+            }
+            if end == 0 {
+                return self.last_words();
+            }
+            let rest = self.carried.split_off(end);
+            let bytes = std::mem::replace(&mut self.carried, rest);
+            let first_line = self.line;
+            self.line += memchr_iter(b'\n', &bytes).count() as u64;
+            return Ok(Some(Block { bytes, first_line, framing: self.framing }));
+        }
+    }
+
+    /// An array's opening bracket is not part of a document.
+    fn begin(&mut self) {
+        self.begun = true;
+        let blank = self.carried.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if self.framing == Framing::Documents && self.carried.get(blank) == Some(&b'[') {
+            self.in_array = true;
+            self.line += memchr_iter(b'\n', self.carried.get(..blank).unwrap_or_default()).count() as u64;
+            self.carried.drain(..=blank);
+        }
+    }
+
+    /// What is left at the end must be the array's closing bracket, or nothing.
+    fn last_words(&mut self) -> io::Result<Option<Block>> {
+        let rest = self.carried.trim_ascii();
+        let rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii();
+        match (self.in_array, rest) {
+            (true, b"]") | (false, b"") => Ok(None),
+            (true, b"") => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the array is not closed")),
+            _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the last document is not closed")),
+        }
+    }
+}
+
+/// Where the last whole document ends: walks strings and brackets.
+fn last_document_end(bytes: &[u8]) -> usize {
+    let (mut at, mut depth, mut end) = (0usize, 0usize, 0usize);
+    while let Some(byte) = bytes.get(at) {
+        at += 1;
+        match byte {
+            b'"' => {
+                let Some(after) = string_end(bytes, at) else { return end };
+                at = after;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 0 => return end,
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    end = at;
+                }
+            }
+            _ => {}
+        }
+    }
+    end
+}
+
+/// After the closing quote of a string whose first character is at `at`.
+fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let quote = at + memchr(b'"', bytes.get(at..)?)?;
+        let slashes = bytes.get(at..quote)?.iter().rev().take_while(|byte| **byte == b'\\').count();
+        at = quote + 1;
+        if slashes % 2 == 0 {
+            return Some(at);
+        }
+    }
+}
+
+/// Why a document is not in the columns.
+enum Trouble {
+    /// It is no row, whatever the columns.
+    Bad(String),
+    /// It may be one, for other columns.
+    Contradiction,
+}
+
+impl From<JiterError> for Trouble {
+    fn from(error: JiterError) -> Self {
+        Self::Bad(format!("it is not JSON: {} at byte {}", error.error_type, error.index))
+    }
+}
+
+impl From<Mismatch> for Trouble {
+    fn from(Mismatch: Mismatch) -> Self {
+        Self::Contradiction
+    }
+}
+
+/// Gives each document of a block and where it begins.
+fn walk<E>(block: &Block, mut each: impl FnMut(&[u8], usize) -> Result<(), E>) -> Result<(), E> {
+    let mut at = 0;
+    while at < block.bytes.len() {
+        let rest = block.bytes.get(at..).unwrap_or_default();
+        let length = match block.framing {
+            Framing::Lines => memchr(b'\n', rest).map_or(rest.len(), |length| length + 1),
+            Framing::Documents => first_document_end(rest),
+        };
+        let document = rest.get(..length).unwrap_or_default().trim_ascii();
+        let document = match block.framing {
+            Framing::Lines => document,
+            Framing::Documents => document.strip_prefix(b",").unwrap_or(document).trim_ascii(),
+        };
+        if !document.is_empty() {
+            each(document, at)?;
+        }
+        at += length.max(1);
+    }
+    Ok(())
+}
+
+fn first_document_end(bytes: &[u8]) -> usize {
+    let (mut at, mut depth) = (0usize, 0usize);
+    while let Some(byte) = bytes.get(at) {
+        at += 1;
+        match byte {
+            b'"' => at = string_end(bytes, at).unwrap_or(bytes.len()),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return at;
+                }
+            }
+            _ => {}
+        }
+    }
+    bytes.len()
+}
+
+/// Parses a block into rows; `full` takes each full batch.
+///
+/// A document is first read straight into the columns. Only if that fails anywhere in a block is the block read
+/// carefully, each document into columns of its own first, because a half-read row can't be taken back.
+pub(crate) fn parse<E: From<Mismatch>>(
+    block: &Block,
+    columns: &Columns,
+    rows: &mut Rows,
+    rejects: &mut Vec<Reject>,
+    careful: bool,
+    mut full: impl FnMut(&mut Rows) -> Result<(), E>,
+) -> Result<(), E> {
+    walk(block, |document, at| {
+        if careful {
+            let mut trial = Members::new(&columns.0, 1);
+            match row(document, &mut trial) {
+                Ok(()) => {}
+                Err(Trouble::Contradiction) if check(document).is_ok() => return Err(E::from(Mismatch)),
+                Err(trouble) => {
+                    let reason = match (trouble, check(document)) {
+                        (Trouble::Bad(reason), _) | (_, Err(reason)) => reason,
+                        (Trouble::Contradiction, Ok(())) => "it does not fit".to_owned(),
+                    };
+                    let line = block.first_line + memchr_iter(b'\n', block.bytes.get(..at).unwrap_or_default()).count() as u64;
+                    rejects.push(Reject::new(line, &reason, document));
+                    return Ok(());
+                }
+            }
+        }
+        row(document, &mut rows.members).map_err(|_| E::from(Mismatch))?;
+        if rows.is_full() { full(rows) } else { Ok(()) }
+    })
+}
+
+/// Whether a document is a row for some columns.
+fn check(document: &[u8]) -> Result<(), String> {
+    match kind_of_row(document) {
+        Ok(_) => Ok(()),
+        Err(Trouble::Bad(reason)) => Err(reason),
+        Err(Trouble::Contradiction) => Err("it is not an object".to_owned()),
+    }
+}
+
+fn row(document: &[u8], members: &mut Members) -> Result<(), Trouble> {
+    let mut json = Jiter::new(document);
+    if json.peek()? != Peek::Object {
+        return Err(Trouble::Bad("it is not an object".to_owned()));
+    }
+    object(&mut json, members, true)?;
+    json.finish()?;
+    Ok(())
+}
+
+fn object(json: &mut Jiter<'_>, members: &mut Members, known: bool) -> Result<(), Trouble> {
+    let mut hint = 0;
+    let mut key = if known { json.known_object()? } else { json.next_object()? };
+    while let Some(name) = key {
+        match members.enter(name, hint) {
+            Ok((index, column)) => {
+                hint = index + 1;
+                member(json, column)?;
+            }
+            Err(Misfit::Duplicate) => return Err(Trouble::Bad(format!("member `{name}` is given twice"))),
+            // A null says nothing about what a column holds, but that there is one.
+            Err(Misfit::Unknown) => return Err(Trouble::Contradiction),
+        }
+        key = json.next_key()?;
+    }
+    members.end_row();
+    Ok(())
+}
+
+fn member(json: &mut Jiter<'_>, column: &mut Column) -> Result<(), Trouble> {
+    let peek = json.peek()?;
+    if peek == Peek::Null {
+        json.known_null()?;
+        column.push_null();
+        return Ok(());
+    }
+    match column {
+        Column::Text(builder) => {
+            if peek == Peek::String {
+                builder.append_value(json.known_str()?);
+            } else {
+                builder.append_value(raw(json, peek)?);
+            }
+        }
+        Column::Int(builder) if peek.is_num() => {
+            builder.append_value(value::int(json.known_number_bytes(peek)?).ok_or(Mismatch)?);
+        }
+        Column::Float(builder) if peek.is_num() => {
+            builder.append_value(value::float(json.known_number_bytes(peek)?).ok_or(Mismatch)?);
+        }
+        Column::Bool(builder) if peek == Peek::True || peek == Peek::False => builder.append_value(json.known_bool(peek)?),
+        Column::Date(_) | Column::Stamp { .. } if peek == Peek::String => column.push_time(json.known_str()?.as_bytes())?,
+        Column::List { item, .. } if peek == Peek::Array => {
+            let mut next = json.known_array()?;
+            while next.is_some() {
+                member(json, item)?;
+                next = json.array_step()?;
+            }
+            column.end_list();
+        }
+        Column::Struct(members) if peek == Peek::Object => object(json, members, true)?,
+        _ => return Err(Trouble::Contradiction),
+    }
+    Ok(())
+}
+
+/// A value as its JSON text.
+fn raw<'j>(json: &mut Jiter<'j>, peek: Peek) -> Result<&'j str, Trouble> {
+    let start = json.current_index();
+    json.known_skip(peek)?;
+    std::str::from_utf8(json.slice_to_current(start)).map_err(|_| Trouble::Bad("it is not UTF-8".to_owned()))
+}
+
+/// What the columns of a block hold; documents that are no rows say nothing.
+pub(crate) fn infer(block: &Block) -> Columns {
+    let mut found = Columns::default();
+    let walked: Result<(), std::convert::Infallible> = walk(block, |document, _| {
+        if let Ok(Kind::Struct(members)) = kind_of_row(document) {
+            let of_row = Columns(members);
+            if of_row != found {
+                found = found.join(&of_row);
+            }
+        }
+        Ok(())
+    });
+    let Ok(()) = walked;
+    found
+}
+
+/// The first documents of a file.
+pub(crate) struct Sample {
+    block: Block,
+}
+
+impl Sample {
+    pub(crate) fn new(text: &str, format: FileFormat, whole: bool) -> Self {
+        let framing = if format == FileFormat::NdJson { Framing::Lines } else { Framing::Documents };
+        let mut splitter = Splitter::new(text.as_bytes(), framing, text.len().max(1) + 1);
+        let mut bytes = match splitter.next() {
+            Ok(Some(block)) => block.bytes,
+            _ => Vec::new(),
+        };
+        if framing == Framing::Lines && !whole {
+            bytes.truncate(memrchr(b'\n', &bytes).map_or(0, |at| at + 1));
+        }
+        Self { block: Block { bytes, first_line: 1, framing } }
+    }
+
+    pub(crate) fn columns(&self) -> Columns {
+        infer(&self.block)
+    }
+
+    /// Top-level members with a new value in nearly every document.
+    pub(crate) fn hardly_repeating(&self) -> Vec<String> {
+        let mut values: Vec<(String, HashSet<String>)> = Vec::new();
+        let mut rows = 0;
+        let walked: Result<(), std::convert::Infallible> = walk(&self.block, |document, _| {
+            let Ok(JsonValue::Object(members)) = JsonValue::parse(document, false) else { return Ok(()) };
+            rows += 1;
+            for (name, value) in members.iter() {
+                let value = format!("{value:?}");
+                match values.iter_mut().find(|(known, _)| known == name) {
+                    Some((_, known)) => {
+                        known.insert(value);
+                    }
+                    None => values.push((name.to_string(), HashSet::from([value]))),
+                }
+            }
+            Ok(())
+        });
+        let Ok(()) = walked;
+        values.retain(|(_, values)| rows >= FEW_ROWS && values.len() * 10 > rows * 7);
+        values.into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+/// Of fewer rows, nothing can be said about repetition.
+const FEW_ROWS: usize = 100;
+
+fn kind_of_row(document: &[u8]) -> Result<Kind, Trouble> {
+    let mut json = Jiter::new(document);
+    if json.peek()? != Peek::Object {
+        return Err(Trouble::Bad("it is not an object".to_owned()));
+    }
+    let members = kinds_of_members(&mut json, 0)?;
+    json.finish()?;
+    Ok(Kind::Struct(members))
+}
+
+fn kinds_of_members(json: &mut Jiter<'_>, depth: usize) -> Result<Vec<(String, Kind)>, Trouble> {
+    let mut members: Vec<(String, Kind)> = Vec::new();
+    let mut key = json.known_object()?.map(str::to_owned);
+    while let Some(name) = key {
+        if members.iter().any(|(known, _)| *known == name) {
+            return Err(Trouble::Bad(format!("member `{name}` is given twice")));
+        }
+        let kind = kind_of_value(json, depth + 1)?;
+        members.push((name, kind));
+        key = json.next_key()?.map(str::to_owned);
+    }
+    Ok(members)
+}
+
+fn kind_of_value(json: &mut Jiter<'_>, depth: usize) -> Result<Kind, Trouble> {
+    let peek = json.peek()?;
+    Ok(match peek {
+        Peek::Null => {
+            json.known_null()?;
+            Kind::Null
+        }
+        Peek::True | Peek::False => {
+            json.known_bool(peek)?;
+            Kind::Bool
+        }
+        Peek::String => kind_of_time(json.known_str()?.as_bytes()),
+        Peek::Array | Peek::Object if depth > DEEPEST => {
+            raw(json, peek)?;
+            Kind::Text
+        }
+        Peek::Array => {
+            let mut item = Kind::Null;
+            let mut next = json.known_array()?;
+            while next.is_some() {
+                item = item.join(&kind_of_value(json, depth + 1)?);
+                next = json.array_step()?;
+            }
+            Kind::List(Box::new(item))
+        }
+        Peek::Object => Kind::Struct(kinds_of_members(json, depth)?),
+        _ => value::kind_of_number(json.known_number_bytes(peek)?).unwrap_or(Kind::Text),
+    })
+}

@@ -1,0 +1,258 @@
+//! One pass over the inputs: read, make rows in parallel, write in order.
+//!
+//! One thread reads and cuts units. Workers make chunks of them. The calling thread puts chunks back into order, rolls
+//! files and writes rejects. A fixed number of tickets bounds how many units are anywhere between: that, times the size of
+//! a unit, is the memory. At the first contradiction the pass stops writing and goes on only to learn what the columns
+//! really hold, so that the next pass is the last (but for whole numbers that turn out too large to be floats).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde_json::json;
+use weir_command::{Compression, Format};
+
+use crate::encode::{Chunk, Codec, File, file_name};
+use crate::source::{Source, Stop, Unit};
+use crate::{Columns, ConvertError, Input, Output, Settings, Sink, Sniffed};
+
+/// A row that is put aside.
+#[derive(Debug, Clone)]
+pub(crate) struct Reject {
+    line: u64,
+    reason: String,
+    raw: Vec<u8>,
+}
+
+impl Reject {
+    pub(crate) fn new(line: u64, reason: &str, raw: &[u8]) -> Self {
+        Self { line, reason: reason.to_owned(), raw: raw.trim_ascii_end().to_vec() }
+    }
+
+    /// One line: where it stood, why it is here, and its text; in hex where it isn't UTF-8.
+    fn to_line(&self, input: &str) -> String {
+        let mut line = json!({"source": input, "line": self.line, "reason": self.reason});
+        let (name, raw) = match std::str::from_utf8(&self.raw) {
+            Ok(text) => ("raw", text.to_owned()),
+            Err(_) => ("raw_hex", self.raw.iter().map(|byte| format!("{byte:02x}")).collect()),
+        };
+        if let Some(members) = line.as_object_mut() {
+            members.insert(name.to_owned(), raw.into());
+        }
+        format!("{line}\n")
+    }
+
+    pub(crate) fn describe(&self, input: &str) -> String {
+        format!("{input}, line {}: {}", self.line, self.reason)
+    }
+}
+
+/// What a pass came to.
+pub(crate) enum Pass {
+    /// All is written.
+    Done(Written),
+    /// The columns hold more than was thought; nothing is visible.
+    Widen(Columns),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) files: Vec<String>,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) rejected: u64,
+    pub(crate) first_reject: Option<String>,
+}
+
+/// Where and how a job's files are written.
+pub(crate) struct Job<'a> {
+    pub(crate) inputs: &'a [(Arc<dyn Input>, Sniffed)],
+    pub(crate) format: Format,
+    pub(crate) compression: Compression,
+    pub(crate) columns: &'a Columns,
+    pub(crate) unique: &'a [String],
+    pub(crate) output: &'a dyn Output,
+    pub(crate) settings: &'a Settings,
+}
+
+/// What a worker makes of a unit.
+enum Made {
+    Chunk { chunk: Chunk, rejects: Vec<Reject>, input: Arc<str> },
+    Found(Columns),
+}
+
+/// The file rejects are put in, hidden from table readers by its underscore.
+pub(crate) const QUARANTINE: &str = "_quarantine/part-00000.ndjson";
+
+pub(crate) fn run(job: &Job<'_>) -> Result<Pass, ConvertError> {
+    let codec = Codec::new(job.format, job.compression, job.columns, job.unique)?;
+    let settings = job.settings;
+    let threads = settings.threads.max(1);
+    let in_flight = threads + 1;
+    let contradicted = AtomicBool::new(false);
+    let (ticket_in, ticket_out) = bounded::<()>(in_flight);
+    for () in std::iter::repeat_n((), in_flight) {
+        let _ = ticket_in.send(());
+    }
+    let (units_in, units_out) = bounded::<(u64, Unit)>(in_flight);
+    let (made_in, made_out) = bounded::<(u64, Result<Made, ConvertError>)>(in_flight);
+    std::thread::scope(|scope| {
+        let failures = made_in.clone();
+        scope.spawn(move || read(job, &ticket_out, &units_in, &failures));
+        for _ in 0..threads {
+            let (units_out, made_in, codec, contradicted) = (units_out.clone(), made_in.clone(), &codec, &contradicted);
+            scope.spawn(move || {
+                for (number, unit) in units_out {
+                    let made = make(job, codec, &unit, contradicted);
+                    if made_in.send((number, made)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop((units_out, made_in));
+        let result = write(job, &codec, &made_out, &ticket_in);
+        // Lets every thread that still waits for a place come to its end.
+        drop((made_out, ticket_in));
+        result
+    })
+}
+
+/// The reading thread. It ends when the inputs do, when the writer is gone, or with an error.
+fn read(job: &Job<'_>, tickets: &Receiver<()>, units: &Sender<(u64, Unit)>, failures: &Sender<(u64, Result<Made, ConvertError>)>) {
+    let mut number = 0;
+    let mut each = || -> Result<(), ConvertError> {
+        for (input, sniffed) in job.inputs {
+            let Some(mut source) = Source::open(input, sniffed, job.settings)? else { continue };
+            while let Some(unit) = source.next()? {
+                if job.settings.stopped() {
+                    return Err(ConvertError::Stopped);
+                }
+                // No ticket, or no worker: the writer has given up and says why itself.
+                if tickets.recv().is_err() || units.send((number, unit)).is_err() {
+                    return Ok(());
+                }
+                number += 1;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = each() {
+        let _ = failures.send((number, Err(error)));
+    }
+}
+
+/// A worker's part: a unit as a chunk or, once there is a contradiction anywhere, as what its columns hold.
+fn make(job: &Job<'_>, codec: &Codec, unit: &Unit, contradicted: &AtomicBool) -> Result<Made, ConvertError> {
+    if contradicted.load(Ordering::Relaxed) {
+        return Ok(Made::Found(unit.infer()));
+    }
+    let schema = job.columns.to_arrow();
+    let mut encoder = codec.begin()?;
+    let mut rejects = Vec::new();
+    let decoded = unit.decode(job.columns, &schema, &mut rejects, |batch| {
+        if job.settings.stopped() {
+            return Err(Stop::Failed(ConvertError::Stopped));
+        }
+        Ok(encoder.push(&batch)?)
+    });
+    match decoded {
+        Ok(()) => Ok(Made::Chunk { chunk: encoder.finish()?, rejects, input: Arc::clone(&unit.input) }),
+        Err(Stop::Failed(error)) => Err(error),
+        Err(Stop::Contradiction) => {
+            contradicted.store(true, Ordering::Relaxed);
+            Ok(Made::Found(unit.infer()))
+        }
+    }
+}
+
+/// The writing thread: chunks in order into files that become visible together at the end.
+fn write(
+    job: &Job<'_>,
+    codec: &Codec,
+    made: &Receiver<(u64, Result<Made, ConvertError>)>,
+    tickets: &Sender<()>,
+) -> Result<Pass, ConvertError> {
+    let mut files = Files { job, codec, open: Vec::new(), quarantine: None, written: Written::default() };
+    let mut found: Option<Columns> = None;
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    for (number, made) in made {
+        early.insert(number, made?);
+        while let Some(made) = early.remove(&next) {
+            next += 1;
+            match made {
+                Made::Found(columns) => {
+                    let so_far = found.take().unwrap_or_else(|| job.columns.clone());
+                    found = Some(so_far.join(&columns));
+                    files.open.clear();
+                }
+                Made::Chunk { .. } if found.is_some() => {}
+                Made::Chunk { chunk, rejects, input } => files.append(chunk, &rejects, &input)?,
+            }
+            let _ = tickets.send(());
+        }
+    }
+    match found {
+        None => files.finish().map(Pass::Done),
+        Some(columns) if columns != *job.columns => Ok(Pass::Widen(columns)),
+        Some(_) => Err(ConvertError::Internal("a value contradicts its column and yet does not widen it".to_owned())),
+    }
+}
+
+struct Files<'a> {
+    job: &'a Job<'a>,
+    codec: &'a Codec,
+    open: Vec<File>,
+    quarantine: Option<Box<dyn Sink>>,
+    written: Written,
+}
+
+impl Files<'_> {
+    fn append(&mut self, chunk: Chunk, rejects: &[Reject], input: &str) -> Result<(), ConvertError> {
+        for reject in rejects {
+            self.written.rejected += 1;
+            self.written.first_reject.get_or_insert_with(|| reject.describe(input));
+            let quarantine = match &mut self.quarantine {
+                Some(quarantine) => quarantine,
+                none => none.insert(self.job.output.create(QUARANTINE)?),
+            };
+            quarantine.write_all(reject.to_line(input).as_bytes())?;
+        }
+        if chunk.rows == 0 {
+            return Ok(());
+        }
+        self.written.rows += chunk.rows;
+        let full = |file: &File| file.written() >= self.job.settings.target_file_bytes;
+        if self.open.last().is_none_or(full) {
+            self.begin_file()?;
+        }
+        self.open.last_mut().map_or(Ok(()), |file| file.append(chunk))
+    }
+
+    fn begin_file(&mut self) -> Result<(), ConvertError> {
+        let name = file_name(self.job.format, self.job.compression, self.open.len());
+        self.open.push(self.codec.open(self.job.output.create(&name)?)?);
+        self.written.files.push(name);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Written, ConvertError> {
+        if self.written.rows == 0 && self.written.rejected > 0 {
+            let first = self.written.first_reject.unwrap_or_default();
+            return Err(ConvertError::data("no row could be read", format!("{} were bad; the first: {first}", self.written.rejected)));
+        }
+        // No rows still make a file: its schema is what is known.
+        if self.open.is_empty() {
+            self.begin_file()?;
+        }
+        if let Some(quarantine) = self.quarantine {
+            quarantine.finish()?;
+        }
+        for file in self.open {
+            self.written.bytes += file.finish()?;
+        }
+        Ok(self.written)
+    }
+}
