@@ -1,1 +1,135 @@
-//! x
+//! Notices to people: one per distinct failure per window, so that a thousand bad records are one mail and not a thousand.
+//!
+//! What makes a failure distinct is its code and what was being done, not its words, which name keys and ids. The count
+//! is kept in the ledger's table: whoever counts first in a window publishes.
+
+use async_trait::async_trait;
+use weir_delivery::Failure;
+use weir_ledger::Store;
+
+/// Something a person should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What was being done: `copy`, `convert`, `read a command`.
+    pub what: String,
+    /// To what, where.
+    pub place: String,
+    /// Why it failed.
+    pub failure: Failure,
+    /// Which job.
+    pub job_id: Option<String>,
+    /// What to do now.
+    pub next_step: String,
+}
+
+/// Where notices go.
+#[async_trait]
+pub trait Publisher: Send + Sync {
+    /// Publishes one.
+    async fn publish(&self, subject: &str, text: &str) -> Result<(), Failure>;
+}
+
+/// An SNS topic.
+#[derive(Debug, Clone)]
+pub struct Topic {
+    client: aws_sdk_sns::Client,
+    arn: String,
+}
+
+impl Topic {
+    /// By its ARN.
+    pub fn new(client: aws_sdk_sns::Client, arn: impl Into<String>) -> Self {
+        Self { client, arn: arn.into() }
+    }
+}
+
+#[async_trait]
+impl Publisher for Topic {
+    async fn publish(&self, subject: &str, text: &str) -> Result<(), Failure> {
+        use aws_sdk_sns::error::ProvideErrorMetadata;
+        let sent = self.client.publish().topic_arn(&self.arn).subject(subject).message(text).send().await;
+        sent.map(|_| ()).map_err(|error| {
+            let status = error.raw_response().map(|response| response.status().as_u16());
+            let said = error.message().unwrap_or("no answer came");
+            Failure::aws(error.code(), status, format!("publish to {}: {said}", self.arn))
+        })
+    }
+}
+
+/// How long one notice speaks for all alike.
+pub const WINDOW_MS: u64 = 15 * 60 * 1000;
+
+/// SNS refuses longer subjects (SNS API reference, Publish).
+const LONGEST_SUBJECT: usize = 100;
+
+/// Publishes a notice unless an alike one went out in this window. Returns whether it did.
+///
+/// # Errors
+/// The store's or the publisher's. The caller logs it and goes on: an alert that can't be sent must not fail a job.
+pub async fn notify(store: &dyn Store, publisher: &dyn Publisher, notice: &Notice, now_ms: u64) -> Result<bool, Failure> {
+    let window = now_ms / WINDOW_MS;
+    let counter = format!("alert#{}#{}#{window}", notice.what, notice.failure.code);
+    let expires_s = (window + 2) * WINDOW_MS / 1000;
+    if store.count(&counter, expires_s).await? > 1 {
+        return Ok(false);
+    }
+    publisher.publish(&subject(notice), &text(notice)).await?;
+    Ok(true)
+}
+
+fn subject(notice: &Notice) -> String {
+    let subject = format!("Weir: {} failed ({})", notice.what, notice.failure.code);
+    subject.chars().filter(|c| c.is_ascii() && !c.is_control()).take(LONGEST_SUBJECT).collect()
+}
+
+fn text(notice: &Notice) -> String {
+    let job = notice.job_id.as_deref().unwrap_or("none");
+    let minutes = WINDOW_MS / 60_000;
+    format!(
+        "What:  {}\nWhere: {}\nWhy:   {}\nFault: {:?}\nJob:   {job}\n\nNext:  {}\n\nOther failures of this kind in the same {minutes} minutes are not announced; `weir jobs --state failed` lists them.\n",
+        notice.what, notice.place, notice.failure.reason, notice.failure.fault, notice.next_step
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use weir_ledger::MemoryStore;
+
+    #[derive(Default)]
+    struct Outbox(Mutex<Vec<String>>);
+
+    #[async_trait]
+    impl Publisher for Outbox {
+        async fn publish(&self, subject: &str, text: &str) -> Result<(), Failure> {
+            self.0.lock().unwrap().push(format!("{subject}\n{text}"));
+            Ok(())
+        }
+    }
+
+    fn notice(code: &str, place: &str) -> Notice {
+        Notice {
+            what: "copy".into(),
+            place: place.into(),
+            failure: Failure::user(code, format!("{place} is not there")),
+            job_id: Some("j-1".into()),
+            next_step: "Put it there.".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_notice_per_distinct_failure_per_window() {
+        let (store, outbox) = (MemoryStore::default(), Outbox::default());
+        for (code, place, now, sent) in [
+            ("NoSuchKey", "a", 0, true),
+            ("NoSuchKey", "b", 1, false),
+            ("AccessDenied", "a", 2, true),
+            ("NoSuchKey", "a", WINDOW_MS, true),
+        ] {
+            assert_eq!(notify(&store, &outbox, &notice(code, place), now).await, Ok(sent), "{code} {now}");
+        }
+        let sent = outbox.0.lock().unwrap();
+        assert!(sent[0].contains("Why:   a is not there") && sent[0].contains("Job:   j-1") && sent[0].contains("Put it there."));
+    }
+}

@@ -142,6 +142,11 @@ impl Command {
             && (source == dest || source.as_prefix() == dest.as_prefix())
         {
             reader.problem(format!("`source` and `dest` are the same place, {source}"));
+        } else if let (Some(source), Some(dest)) = (&source, &dest)
+            && source.is_prefix()
+            && source.covers(dest)
+        {
+            reader.problem(format!("`dest` {dest} lies inside `source` {source}: the job would read what it writes"));
         }
         if mode == Mode::Realtime && said_when == Some(When::OffPeak) {
             reader.problem("`mode`: `realtime` runs at once, so `when`: `off-peak` contradicts it; leave one out".to_owned());

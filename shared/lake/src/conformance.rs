@@ -6,7 +6,7 @@ use bytes::Bytes;
 use weir_command::Location;
 use weir_delivery::Failure;
 
-use crate::{Attributes, Lake, ObjectInfo, copy_object};
+use crate::{Attributes, CopySizes, Lake, OUT_OF_TIME, ObjectInfo, copy_object};
 
 /// Runs the suite under an empty prefix.
 ///
@@ -102,8 +102,12 @@ async fn copies(lake: &dyn Lake, under: &Location) -> Result<(), String> {
     expect("finish", lake.finish_parts(&big, &id, &[part]).await, ())?;
     let info = lake.head(&big).await.map_err(|failure| failure.reason)?;
     expect("attributes", Ok(info.attributes.clone()), attributes)?;
+    let sizes = CopySizes { multipart_above: 5 << 20, part_bytes: 5 << 20 };
+    let stopped = under.join("to/stopped");
+    expect_code("a copy told to stop", copy_object(lake, &info, &stopped, sizes, &|| true).await, OUT_OF_TIME)?;
+    expect_code("leaves nothing", lake.head(&stopped).await, "NoSuchKey")?;
     let to = under.join("to/big");
-    expect("copy by parts", copy_object(lake, &info, &to, 5 << 20, 5 << 20).await, ())?;
+    expect("copy by parts", copy_object(lake, &info, &to, sizes, &|| false).await, ())?;
     let copied = lake.head(&to).await.map_err(|failure| failure.reason)?;
     expect("attributes of a copy by parts", Ok(copied.attributes), info.attributes)?;
     expect("bytes of a copy by parts", lake.get(&to, None, 0, 6_000_000).await, Bytes::from(bytes))

@@ -11,6 +11,8 @@
 mod aws;
 pub mod conformance;
 mod copy;
+#[cfg(feature = "formats")]
+mod files;
 mod memory;
 mod read;
 mod s3;
@@ -22,7 +24,9 @@ use weir_command::Location;
 use weir_delivery::Failure;
 
 pub use aws::{aws_config, http_client};
-pub use copy::{MULTIPART_COPY_ABOVE, copy_object};
+pub use copy::{CopySizes, OUT_OF_TIME, copy_object};
+#[cfg(feature = "formats")]
+pub use files::{S3Input, S3Output};
 pub use memory::MemoryLake;
 pub use read::ObjectReader;
 pub use s3::S3Lake;

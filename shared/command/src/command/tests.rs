@@ -61,6 +61,7 @@ fn members_given_twice_and_contradictions_are_refused() {
     assert!(problems(&format!(r#"{{{base},"command":"convert","format":"csv","compression":"snappy"}}"#)).contains("csv takes"));
     assert!(problems(&format!(r#"{{{base},"command":"copy","mode":"realtime","when":"off-peak"}}"#)).contains("contradicts"));
     assert!(problems(r#"{"source":"s3://in-bucket/a/","dest":"s3://in-bucket/a","command":"copy"}"#).contains("same place"));
+    assert!(problems(r#"{"source":"s3://in-bucket/a/","dest":"s3://in-bucket/a/b/","command":"copy"}"#).contains("lies inside"));
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! What the function says in its log, and counts.
+
+use serde_json::{Map, Value, json};
+use weir_delivery::{Failure, Outcome};
+use weir_ledger::{Job, State};
+use weir_telemetry::{Event, Level, Metric, Unit};
+
+fn facts(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+/// A job came to a state.
+pub struct JobChanged<'a>(pub &'a Job);
+
+impl Event for JobChanged<'_> {
+    fn level(&self) -> Level {
+        match self.0.state {
+            State::Failed => Level::Error,
+            State::Waiting => Level::Warn,
+            _ => Level::Info,
+        }
+    }
+
+    fn message(&self) -> String {
+        let Job { id, failure, .. } = self.0;
+        let why = failure.as_ref().map_or(String::new(), |failure| format!(": {}", failure.reason));
+        match self.0.state {
+            State::Running => format!("Job {id} is running."),
+            State::Waiting => format!("Job {id} waits for its next attempt{why}"),
+            State::Handed => format!("Job {id} is handed to the worker."),
+            State::Deferred => format!("Job {id} is deferred to batch."),
+            State::Done => format!("Job {id} is done."),
+            State::Failed => format!("Job {id} failed{why}"),
+        }
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        let Job { id, state, attempts, fence, failure, report, .. } = self.0;
+        let (code, fault) = failure.as_ref().map_or((None, None), |f| (Some(&f.code), Some(f.fault)));
+        facts(json!({"job_id": id, "state": state, "attempts": attempts, "fence": fence, "code": code, "fault": fault, "report": report}))
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = vec![match self.0.state {
+            State::Done => Metric::count("JobsDone", 1),
+            State::Failed => Metric::count("JobsFailed", 1),
+            State::Handed => Metric::count("JobsHanded", 1),
+            State::Deferred => Metric::count("JobsDeferred", 1),
+            State::Waiting => Metric::count("JobsRetried", 1),
+            State::Running => return Vec::new(),
+        }];
+        if let (State::Done, Some(report)) = (self.0.state, &self.0.report) {
+            metrics.push(Metric::new("BytesIn", report.bytes_in as f64, Unit::Bytes));
+            metrics.push(Metric::new("JobDuration", report.ms as f64, Unit::Milliseconds));
+        }
+        metrics
+    }
+}
+
+/// A batch was answered.
+pub struct BatchAnswered<'a> {
+    /// One a record.
+    pub outcomes: &'a [Outcome],
+    /// How long its oldest record lay in the stream, in milliseconds.
+    pub lag_ms: u64,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+    /// Whether it was this process's first.
+    pub cold_start: bool,
+}
+
+impl Event for BatchAnswered<'_> {
+    fn level(&self) -> Level {
+        let retried = self.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Retry(_)));
+        if retried { Level::Warn } else { Level::Info }
+    }
+
+    fn message(&self) -> String {
+        format!("Answered a batch of {} records.", self.outcomes.len())
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        facts(json!({"records": self.outcomes.len(), "lag_ms": self.lag_ms, "ms": self.ms, "cold_start": self.cold_start}))
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let count = |is: fn(&Outcome) -> bool| self.outcomes.iter().filter(|outcome| is(outcome)).count() as u64;
+        vec![
+            Metric::count("RecordsReceived", self.outcomes.len() as u64),
+            Metric::count("RecordsDone", count(|outcome| matches!(outcome, Outcome::Done))),
+            Metric::count("RecordsSkipped", count(|outcome| matches!(outcome, Outcome::Skipped(_)))),
+            Metric::count("RecordsPoison", count(|outcome| matches!(outcome, Outcome::Poison(_)))),
+            Metric::count("RecordsRetried", count(|outcome| matches!(outcome, Outcome::Retry(_)))),
+            Metric::new("StreamLag", self.lag_ms as f64, Unit::Milliseconds),
+        ]
+    }
+}
+
+/// A record was put with the dead letters.
+pub struct DeadLetter<'a> {
+    /// Where it is.
+    pub at: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+impl Event for DeadLetter<'_> {
+    fn level(&self) -> Level {
+        Level::Error
+    }
+
+    fn message(&self) -> String {
+        format!("A record can never succeed and lies with the dead letters: {}", self.reason)
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        facts(json!({"dead_letter": self.at}))
+    }
+}
+
+/// Something beside a job went wrong; nothing is lost.
+pub struct Trouble<'a> {
+    /// What was tried.
+    pub doing: &'a str,
+    /// Why it did not work.
+    pub failure: &'a Failure,
+}
+
+impl Event for Trouble<'_> {
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> String {
+        format!("Could not {}: {}", self.doing, self.failure.reason)
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        facts(json!({"code": self.failure.code, "fault": self.failure.fault}))
+    }
+}
