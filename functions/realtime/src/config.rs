@@ -122,6 +122,9 @@ mod tests {
             other => set(other),
         };
         let said = Config::read(wrong).unwrap_err();
-        assert!(said.contains("LEDGER_TABLE") && said.contains("`many`") && said.contains("SOURCE_ALLOW_LIST"), "{said}");
+        assert!(
+            said.contains("LEDGER_TABLE") && said.contains("`many`") && said.contains("SOURCE_ALLOW_LIST"),
+            "{said}"
+        );
     }
 }

@@ -24,7 +24,9 @@ pub enum Converted {
 pub fn is_data(object: &ObjectInfo, under: &Location) -> bool {
     let relative = object.location.key().strip_prefix(under.key()).unwrap_or(object.location.key());
     let named = !under.is_prefix();
-    named || !relative.is_empty() && !relative.split('/').any(|segment| segment.is_empty() || segment.starts_with(['_', '.']))
+    named
+        || !relative.is_empty()
+            && !relative.split('/').any(|segment| segment.is_empty() || segment.starts_with(['_', '.']))
 }
 
 /// Where a job's output goes.
@@ -53,7 +55,8 @@ pub async fn run(
         let sink = S3Output::new(Arc::clone(&owned), place, runtime.clone());
         convert(&inputs, to.0, to.1, &sink, &settings)
     });
-    let converted = converted.await.map_err(|error| Failure::internal("Panic", format!("the conversion broke down: {error}")))?;
+    let converted =
+        converted.await.map_err(|error| Failure::internal("Panic", format!("the conversion broke down: {error}")))?;
     let summary = match converted {
         Ok(summary) => summary,
         Err(ConvertError::Stopped) => return Ok(Converted::OutOfTime),
@@ -79,7 +82,8 @@ fn to_failure(error: ConvertError) -> Failure {
 /// Removes what an earlier attempt left under this job's prefix and this one did not write: attempts never add up.
 async fn remove_others(lake: &dyn Lake, output: &Location, summary: &Summary) -> Result<(), Failure> {
     let quarantine = summary.quarantine.as_ref().map(|(name, _)| *name);
-    let own: Vec<Location> = summary.files.iter().map(String::as_str).chain(quarantine).map(|name| output.join(name)).collect();
+    let own: Vec<Location> =
+        summary.files.iter().map(String::as_str).chain(quarantine).map(|name| output.join(name)).collect();
     let mut after: Option<String> = None;
     loop {
         let page = lake.list(output, after.as_deref()).await?;

@@ -127,7 +127,12 @@ mod tests {
 
     #[test]
     fn where_an_object_goes() {
-        let object = |at: &str| ObjectInfo { location: Location::parse(at).unwrap(), size: 0, etag: String::new(), attributes: Default::default() };
+        let object = |at: &str| ObjectInfo {
+            location: Location::parse(at).unwrap(),
+            size: 0,
+            etag: String::new(),
+            attributes: Default::default(),
+        };
         for (source, dest, from, to) in [
             ("s3://in-bucket/a/x.csv", "s3://out-bucket/b/", "s3://in-bucket/a/x.csv", "s3://out-bucket/b/x.csv"),
             ("s3://in-bucket/a/x.csv", "s3://out-bucket/b/y.csv", "s3://in-bucket/a/x.csv", "s3://out-bucket/b/y.csv"),
@@ -144,7 +149,9 @@ mod tests {
         let lake = lake(2503).await;
         let command = command("s3://in-bucket/a/", "s3://out-bucket/b/");
         let first = lake.list(&command.source, None).await.unwrap();
-        let Copied::Done(report) = run(&lake, &command, first, None, Arc::new(|| false)).await.unwrap() else { panic!() };
+        let Copied::Done(report) = run(&lake, &command, first, None, Arc::new(|| false)).await.unwrap() else {
+            panic!()
+        };
         assert_eq!((report.objects, keys(&lake).await), (2503, 2503));
     }
 
@@ -158,7 +165,9 @@ mod tests {
         let Copied::Unfinished(progress) = run(&lake, &command, first, None, stop).await.unwrap() else { panic!() };
         assert!((20..=40).contains(&progress.objects), "{progress:?}");
         let rest = lake.list(&command.source, Some(&progress.after_key)).await.unwrap();
-        let Copied::Done(report) = run(&lake, &command, rest, Some(progress), Arc::new(|| false)).await.unwrap() else { panic!() };
+        let Copied::Done(report) = run(&lake, &command, rest, Some(progress), Arc::new(|| false)).await.unwrap() else {
+            panic!()
+        };
         assert_eq!((report.objects, keys(&lake).await), (100, 100));
     }
 }

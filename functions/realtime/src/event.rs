@@ -40,7 +40,9 @@ impl Event for JobChanged<'_> {
     fn facts(&self) -> Map<String, Value> {
         let Job { id, state, attempts, fence, failure, report, .. } = self.0;
         let (code, fault) = failure.as_ref().map_or((None, None), |f| (Some(&f.code), Some(f.fault)));
-        facts(json!({"job_id": id, "state": state, "attempts": attempts, "fence": fence, "code": code, "fault": fault, "report": report}))
+        facts(
+            json!({"job_id": id, "state": state, "attempts": attempts, "fence": fence, "code": code, "fault": fault, "report": report}),
+        )
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -83,7 +85,9 @@ impl Event for BatchAnswered<'_> {
     }
 
     fn facts(&self) -> Map<String, Value> {
-        facts(json!({"records": self.outcomes.len(), "lag_ms": self.lag_ms, "ms": self.ms, "cold_start": self.cold_start}))
+        facts(
+            json!({"records": self.outcomes.len(), "lag_ms": self.lag_ms, "ms": self.ms, "cold_start": self.cold_start}),
+        )
     }
 
     fn metrics(&self) -> Vec<Metric> {

@@ -43,7 +43,12 @@ pub async fn handle(runner: &Runner, payload: &str, invocation: &Invocation) -> 
         Ok(Request::Sweep {}) => sweep(runner, invocation).await,
         Err(error) => {
             let reason = format!("the invocation is neither a Kinesis batch nor a request of ours: {error}");
-            let origin = Origin { stream: "direct".into(), shard: invocation.request_id.clone(), sequence_number: None, index: 0 };
+            let origin = Origin {
+                stream: "direct".into(),
+                shard: invocation.request_id.clone(),
+                sequence_number: None,
+                index: 0,
+            };
             let data = Err(Unreadable { reason, raw: payload.as_bytes().to_vec() });
             let record = Record { origin, arrived_ms: now_ms(), data };
             return stream::answer(runner, vec![record], invocation, cold_start).await;

@@ -56,14 +56,18 @@ async fn main() -> Result<(), Error> {
         lake: Arc::new(S3Lake::new(&aws)),
         ledger: Ledger::new(store, &writer),
         publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
-        worker: Arc::new(LambdaWorker { client: aws_sdk_lambda::Client::new(&aws), function: config.worker_function.clone() }),
+        worker: Arc::new(LambdaWorker {
+            client: aws_sdk_lambda::Client::new(&aws),
+            function: config.worker_function.clone(),
+        }),
         telemetry: Telemetry::new(function, &config.stack),
         config,
     });
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let runner = Arc::clone(&runner);
         async move {
-            let invocation = Invocation { request_id: event.context.request_id.clone(), deadline_ms: event.context.deadline };
+            let invocation =
+                Invocation { request_id: event.context.request_id.clone(), deadline_ms: event.context.deadline };
             let response: BatchResponse = handle(&runner, event.payload.get(), &invocation).await;
             Ok::<_, Error>(response)
         }

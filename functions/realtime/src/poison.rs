@@ -12,7 +12,8 @@ use weir_lake::Lake;
 /// Where a record's dead letter lies: by its place in the stream, so that a redelivery overwrites it.
 fn key(record: &Record) -> String {
     let origin = &record.origin;
-    let place = origin.sequence_number.as_ref().map_or_else(|| format!("unknown-{}", origin.index), ToString::to_string);
+    let place =
+        origin.sequence_number.as_ref().map_or_else(|| format!("unknown-{}", origin.index), ToString::to_string);
     format!("poison/{}/{}/{place}.json", origin.stream, origin.shard)
 }
 
@@ -20,8 +21,15 @@ fn key(record: &Record) -> String {
 ///
 /// # Errors
 /// The lake's: then the record must not be acknowledged.
-pub async fn keep(lake: &dyn Lake, bucket: &str, record: &Record, poison: &Poison, now_ms: u64) -> Result<Location, Failure> {
-    let bucket = Location::parse(&format!("s3://{bucket}")).map_err(|error| Failure::internal("Config", error.to_string()))?;
+pub async fn keep(
+    lake: &dyn Lake,
+    bucket: &str,
+    record: &Record,
+    poison: &Poison,
+    now_ms: u64,
+) -> Result<Location, Failure> {
+    let bucket =
+        Location::parse(&format!("s3://{bucket}")).map_err(|error| Failure::internal("Config", error.to_string()))?;
     let at = bucket.join(&key(record));
     let letter = json!({
         "reason": poison.reason,

@@ -85,7 +85,9 @@ impl Runner {
         match decision {
             Decision::Finished(job) => Outcome::Skipped(format!("job {id} is {} already", job.state)),
             // The sweep looks at it again when the lease is over; holding up the shard would not make it sooner.
-            Decision::Held { until_ms } => Outcome::Skipped(format!("another invocation has job {id}, until {until_ms} at most")),
+            Decision::Held { until_ms } => {
+                Outcome::Skipped(format!("another invocation has job {id}, until {until_ms} at most"))
+            }
             Decision::Elsewhere(state) => Outcome::Skipped(format!("job {id} is {state}")),
             Decision::Mismatch => Outcome::Poison(weir_delivery::Poison {
                 reason: format!("job_id `{id}` was used before with another command; use a new id"),
@@ -163,7 +165,10 @@ impl Runner {
                 match convert::run(&self.lake, objects, (format, compression), output, settings).await? {
                     Converted::Done(report) => Ok(Done::Finished(report)),
                     Converted::OutOfTime if command.mode == Mode::Realtime && self.config.role == Role::Worker => {
-                        Err(Failure::user("OutOfTime", "the job does not finish in the worker's time; leave out `mode`: `realtime`"))
+                        Err(Failure::user(
+                            "OutOfTime",
+                            "the job does not finish in the worker's time; leave out `mode`: `realtime`",
+                        ))
                     }
                     Converted::OutOfTime => Ok(self.outlived(command, None, job)),
                     Converted::TooLarge(why) => Ok(Done::Defer(why)),
@@ -184,7 +189,8 @@ impl Runner {
 
     fn allowed(&self, command: &Command) -> Result<(), Failure> {
         let refuse = |member: &str, place, list: &str| {
-            let reason = format!("`{member}` {place} is outside what this stack may use; the parameter {list} names that");
+            let reason =
+                format!("`{member}` {place} is outside what this stack may use; the parameter {list} names that");
             Err(Failure::user("NotAllowed", reason))
         };
         if !self.config.sources.permits(&command.source) {
@@ -218,7 +224,10 @@ impl Runner {
         let prefix = command.source.as_prefix();
         match self.lake.list(&prefix, None).await {
             Ok(page) if !page.objects.is_empty() => Failure {
-                reason: format!("{}; there are objects under {prefix}: end the source with `/` to mean them", failure.reason),
+                reason: format!(
+                    "{}; there are objects under {prefix}: end the source with `/` to mean them",
+                    failure.reason
+                ),
                 ..failure
             },
             // S3 says 404 for a key in a bucket that isn't there, too.
@@ -260,9 +269,16 @@ impl Runner {
             failure: failure.clone(),
             job_id: Some(job.id.clone()),
             next_step: match failure.fault {
-                Fault::User => "Mend what is named above and send the command again, with a new job_id if it had one.".to_owned(),
-                Fault::External => format!("Look at `weir job {}`; when the service is well, send the command again.", job.id),
-                Fault::Internal => format!("This is a defect. Keep `weir job {} --json` and the function's log for the report.", job.id),
+                Fault::User => {
+                    "Mend what is named above and send the command again, with a new job_id if it had one.".to_owned()
+                }
+                Fault::External => {
+                    format!("Look at `weir job {}`; when the service is well, send the command again.", job.id)
+                }
+                Fault::Internal => format!(
+                    "This is a defect. Keep `weir job {} --json` and the function's log for the report.",
+                    job.id
+                ),
             },
         };
         self.tell(&notice, invocation).await;

@@ -40,7 +40,9 @@ async fn outcome(runner: &Runner, record: &Record, invocation: &Invocation) -> O
 async fn obey(runner: &Runner, record: &Record, bytes: &[u8], invocation: &Invocation) -> Outcome {
     let poison = |reason: String| Outcome::Poison(Poison { reason, raw: bytes.to_vec() });
     if bytes.starts_with(&KPL_MAGIC) {
-        return poison("the record is a KPL aggregate, which this release does not open; send it unaggregated".to_owned());
+        return poison(
+            "the record is a KPL aggregate, which this release does not open; send it unaggregated".to_owned(),
+        );
     }
     let origin = describe(record);
     match Command::parse(bytes) {
@@ -56,7 +58,8 @@ async fn obey(runner: &Runner, record: &Record, bytes: &[u8], invocation: &Invoc
             let reason = problems.join("; ");
             if let Some(id) = job_id {
                 let failure = Failure::user("BadCommand", reason.clone());
-                let recorded = runner.ledger.record_stillborn(id.as_str(), &sha256(bytes), &origin, failure, now_ms()).await;
+                let recorded =
+                    runner.ledger.record_stillborn(id.as_str(), &sha256(bytes), &origin, failure, now_ms()).await;
                 if let Err(failure) = recorded {
                     return Outcome::Retry(failure.while_(format!("record the failed job {id}")));
                 }

@@ -66,7 +66,12 @@ const LONGEST_SUBJECT: usize = 100;
 ///
 /// # Errors
 /// The store's or the publisher's. The caller logs it and goes on: an alert that can't be sent must not fail a job.
-pub async fn notify(store: &dyn Store, publisher: &dyn Publisher, notice: &Notice, now_ms: u64) -> Result<bool, Failure> {
+pub async fn notify(
+    store: &dyn Store,
+    publisher: &dyn Publisher,
+    notice: &Notice,
+    now_ms: u64,
+) -> Result<bool, Failure> {
     let window = now_ms / WINDOW_MS;
     let counter = format!("alert#{}#{}#{window}", notice.what, notice.failure.code);
     let expires_s = (window + 2) * WINDOW_MS / 1000;
@@ -130,6 +135,10 @@ mod tests {
             assert_eq!(notify(&store, &outbox, &notice(code, place), now).await, Ok(sent), "{code} {now}");
         }
         let sent = outbox.0.lock().unwrap();
-        assert!(sent[0].contains("Why:   a is not there") && sent[0].contains("Job:   j-1") && sent[0].contains("Put it there."));
+        assert!(
+            sent[0].contains("Why:   a is not there")
+                && sent[0].contains("Job:   j-1")
+                && sent[0].contains("Put it there.")
+        );
     }
 }

@@ -118,8 +118,7 @@ impl fmt::Display for CommandError {
     }
 }
 
-const MEMBERS: [&str; 9] =
-    ["source", "dest", "command", "job_id", "format", "compression", "mode", "when", "dataset"];
+const MEMBERS: [&str; 9] = ["source", "dest", "command", "job_id", "format", "compression", "mode", "when", "dataset"];
 const ACTIONS: [&str; 2] = ["copy", "convert"];
 const MAX_ID_CHARS: usize = 128;
 
@@ -149,7 +148,9 @@ impl Command {
             reader.problem(format!("`dest` {dest} lies inside `source` {source}: the job would read what it writes"));
         }
         if mode == Mode::Realtime && said_when == Some(When::OffPeak) {
-            reader.problem("`mode`: `realtime` runs at once, so `when`: `off-peak` contradicts it; leave one out".to_owned());
+            reader.problem(
+                "`mode`: `realtime` runs at once, so `when`: `off-peak` contradicts it; leave one out".to_owned(),
+            );
         }
         match (source, dest, action) {
             (Some(source), Some(dest), Some(action)) if reader.problems.is_empty() => {
@@ -318,14 +319,14 @@ impl Reader {
     fn action(&mut self) -> Option<Action> {
         let verb = self.required("command")?;
         let format: Option<Format> = self.choice("format", &["parquet", "ndjson", "csv", "avro"]);
-        let compression: Option<Compression> = self.choice(
-            "compression",
-            &["none", "snappy", "gzip", "zstd", "lz4", "brotli", "bzip2", "xz", "deflate"],
-        );
+        let compression: Option<Compression> =
+            self.choice("compression", &["none", "snappy", "gzip", "zstd", "lz4", "brotli", "bzip2", "xz", "deflate"]);
         match verb.as_str() {
             "copy" => {
                 if format.is_some() || compression.is_some() {
-                    self.problem("`format` and `compression` belong to `convert`; `copy` leaves the bytes unchanged".to_owned());
+                    self.problem(
+                        "`format` and `compression` belong to `convert`; `copy` leaves the bytes unchanged".to_owned(),
+                    );
                 }
                 Some(Action::Copy)
             }
@@ -397,7 +398,12 @@ fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         return None;
     }
     let word = word.to_lowercase();
-    known.iter().map(|near| (strsim::damerau_levenshtein(&word, near), *near)).filter(|(far, _)| *far < FAR).min().map(|(_, near)| near)
+    known
+        .iter()
+        .map(|near| (strsim::damerau_levenshtein(&word, near), *near))
+        .filter(|(far, _)| *far < FAR)
+        .min()
+        .map(|(_, near)| near)
 }
 
 macro_rules! displays_as_it_is_written {

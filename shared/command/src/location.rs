@@ -28,10 +28,7 @@ impl Location {
     /// A sentence that says what is wrong with the path and what would be right.
     pub fn parse(text: &str) -> Result<Self, LocationError> {
         let Some(rest) = text.strip_prefix("s3://") else {
-            return Err(LocationError(format!(
-                "{} is not an S3 path: write s3://bucket/key",
-                quoted(text)
-            )));
+            return Err(LocationError(format!("{} is not an S3 path: write s3://bucket/key", quoted(text))));
         };
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         check_bucket(bucket)?;
@@ -136,9 +133,7 @@ fn check_key(key: &str) -> Result<(), LocationError> {
         return refuse(format!("holds the control character U+{:04X}", c as u32));
     }
     if let Some(c) = key.chars().find(|c| "*?{}[],\\".contains(*c)) {
-        return refuse(format!(
-            "holds `{c}`: name one object, or a prefix ending in `/`; patterns are not expanded"
-        ));
+        return refuse(format!("holds `{c}`: name one object, or a prefix ending in `/`; patterns are not expanded"));
     }
     let segments = key.strip_suffix('/').unwrap_or(key);
     for segment in segments.split('/') {

@@ -92,18 +92,49 @@ fn classify(code: Option<&str>, status: Option<u16>) -> (Fault, Advice) {
     use Fault::{External, Internal, User};
     if let Some(code) = code {
         match code {
-            "NoSuchKey" | "NoSuchBucket" | "NotFound" | "AccessDenied" | "AccessDeniedException" | "Forbidden"
-            | "AllAccessDisabled" | "InvalidObjectState" | "AuthorizationError" | "AuthorizationErrorException"
-            | "KMSAccessDeniedException" | "KMS.DisabledException" | "KMS.NotFoundException" | "PermanentRedirect" => {
+            "NoSuchKey"
+            | "NoSuchBucket"
+            | "NotFound"
+            | "AccessDenied"
+            | "AccessDeniedException"
+            | "Forbidden"
+            | "AllAccessDisabled"
+            | "InvalidObjectState"
+            | "AuthorizationError"
+            | "AuthorizationErrorException"
+            | "KMSAccessDeniedException"
+            | "KMS.DisabledException"
+            | "KMS.NotFoundException"
+            | "PermanentRedirect" => {
                 return (User, Never);
             }
-            "SlowDown" | "InternalError" | "ServiceUnavailable" | "RequestTimeout" | "RequestTimeoutException"
-            | "Throttling" | "ThrottlingException" | "ThrottledException" | "TooManyRequestsException"
-            | "ProvisionedThroughputExceededException" | "RequestLimitExceeded" | "LimitExceededException"
-            | "InternalServerError" | "InternalServerErrorException" | "ServiceException" | "TransactionConflictException"
-            | "ConditionalRequestConflict" | "OperationAborted" | "EC2ThrottledException" | "ResourceConflictException"
-            | "KMSThrottlingException" | "ExpiredToken" | "ExpiredTokenException" | "RequestTimeTooSkewed"
-            | "PreconditionFailed" | "NoSuchUpload" | "BadDigest" => return (External, Retry),
+            "SlowDown"
+            | "InternalError"
+            | "ServiceUnavailable"
+            | "RequestTimeout"
+            | "RequestTimeoutException"
+            | "Throttling"
+            | "ThrottlingException"
+            | "ThrottledException"
+            | "TooManyRequestsException"
+            | "ProvisionedThroughputExceededException"
+            | "RequestLimitExceeded"
+            | "LimitExceededException"
+            | "InternalServerError"
+            | "InternalServerErrorException"
+            | "ServiceException"
+            | "TransactionConflictException"
+            | "ConditionalRequestConflict"
+            | "OperationAborted"
+            | "EC2ThrottledException"
+            | "ResourceConflictException"
+            | "KMSThrottlingException"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "RequestTimeTooSkewed"
+            | "PreconditionFailed"
+            | "NoSuchUpload"
+            | "BadDigest" => return (External, Retry),
             _ => {}
         }
     }

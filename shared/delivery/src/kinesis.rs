@@ -68,7 +68,8 @@ impl Origin {
     /// the sub-record in an aggregate; a plain record is 0.
     pub fn default_job_id(&self) -> String {
         let shard = self.shard.strip_prefix("shardId-").unwrap_or(&self.shard);
-        let place = self.sequence_number.as_ref().map_or_else(|| format!("unknown-{}", self.index), ToString::to_string);
+        let place =
+            self.sequence_number.as_ref().map_or_else(|| format!("unknown-{}", self.index), ToString::to_string);
         format!("{}.{shard}.{place}.0", self.stream)
     }
 }
@@ -142,7 +143,11 @@ fn read_record(index: usize, raw: &RawValue) -> Record {
         origin.shard = shard.to_owned();
     }
     let Some(kinesis) = record.kinesis else {
-        return Record { origin, arrived_ms: 0, data: unreadable(format!("the event's record {index} has no `kinesis`")) };
+        return Record {
+            origin,
+            arrived_ms: 0,
+            data: unreadable(format!("the event's record {index} has no `kinesis`")),
+        };
     };
     origin.sequence_number = kinesis.sequence_number.map(SequenceNumber);
     let arrived_ms = kinesis.approximate_arrival_timestamp.map_or(0, |seconds| (seconds * 1000.0) as u64);
@@ -254,7 +259,10 @@ mod tests {
     fn sequence_numbers_compare_by_value() {
         let at = SequenceNumber::new;
         assert!(at("9") < at("10"));
-        assert!(at("49590338271490256608559692538361571095921575989136588898") < at("49590338271490256608559692538361571095921575989136588899"));
+        assert!(
+            at("49590338271490256608559692538361571095921575989136588898")
+                < at("49590338271490256608559692538361571095921575989136588899")
+        );
     }
 
     fn origin(number: u32) -> Origin {

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
+use arrow_array::builder::{
+    BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+};
 use arrow_array::{ArrayRef, ListArray, RecordBatch, StructArray, new_null_array};
 use arrow_buffer::{NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
@@ -19,14 +21,24 @@ pub(crate) struct Mismatch;
 /// A column being built.
 pub(crate) enum Column {
     /// Nulls only: of a kind that a text source can't fill.
-    Empty { data_type: DataType, rows: usize },
+    Empty {
+        data_type: DataType,
+        rows: usize,
+    },
     Bool(BooleanBuilder),
     Int(Int64Builder),
     Float(Float64Builder),
     Date(Date32Builder),
-    Stamp { builder: TimestampMicrosecondBuilder, utc: bool },
+    Stamp {
+        builder: TimestampMicrosecondBuilder,
+        utc: bool,
+    },
     Text(StringBuilder),
-    List { item: Box<Column>, offsets: Vec<i32>, valid: NullBufferBuilder },
+    List {
+        item: Box<Column>,
+        offsets: Vec<i32>,
+        valid: NullBufferBuilder,
+    },
     Struct(Members),
 }
 
@@ -49,9 +61,11 @@ impl Column {
             Kind::Stamp => Self::Stamp { builder: TimestampMicrosecondBuilder::with_capacity(rows), utc: false },
             Kind::StampUtc => Self::Stamp { builder: TimestampMicrosecondBuilder::with_capacity(rows), utc: true },
             Kind::Text => Self::Text(StringBuilder::with_capacity(rows, rows * 12)),
-            Kind::List(item) => {
-                Self::List { item: Box::new(Self::new(item, rows)), offsets: vec![0], valid: NullBufferBuilder::new(rows) }
-            }
+            Kind::List(item) => Self::List {
+                item: Box::new(Self::new(item, rows)),
+                offsets: vec![0],
+                valid: NullBufferBuilder::new(rows),
+            },
             Kind::Struct(members) if !members.is_empty() => Self::Struct(Members::new(members, rows)),
             // Objects without members: kept as the text `{}`.
             Kind::Struct(_) => Self::new(&Kind::Text, rows),
@@ -195,7 +209,8 @@ impl Members {
     /// The column for a member of the row being built. `hint` is where members in the usual order will be.
     #[inline]
     pub(crate) fn enter(&mut self, name: &str, hint: usize) -> Result<(usize, &mut Column), Misfit> {
-        let here = |index: usize, columns: &[(String, Column)]| columns.get(index).is_some_and(|(known, _)| known == name);
+        let here =
+            |index: usize, columns: &[(String, Column)]| columns.get(index).is_some_and(|(known, _)| known == name);
         let index = if here(hint, &self.columns) {
             hint
         } else {

@@ -102,7 +102,8 @@ impl Ranges {
     }
 
     fn bytes(&self, start: u64, length: u64) -> io::Result<Bytes> {
-        let end = start.checked_add(length).filter(|end| *end <= self.input.size()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let end =
+            start.checked_add(length).filter(|end| *end <= self.input.size()).ok_or(io::ErrorKind::UnexpectedEof)?;
         if length > self.block_bytes * 2 {
             return self.input.read_at(start, length as usize);
         }
@@ -212,17 +213,22 @@ pub(crate) fn parquet(input: &Arc<dyn Input>) -> Result<Batches, ConvertError> {
         let failed = |error| decoded(&name, "Parquet", error);
         let probe = ParquetRecordBatchReaderBuilder::try_new(Ranges::new(Arc::clone(input), 8)).map_err(failed)?;
         let columns = probe.metadata().file_metadata().schema_descr().num_columns();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(Ranges::new(Arc::clone(input), columns)).map_err(failed)?;
+        let builder =
+            ParquetRecordBatchReaderBuilder::try_new(Ranges::new(Arc::clone(input), columns)).map_err(failed)?;
         let schema = Arc::clone(builder.schema());
         let inner = builder.with_batch_size(BATCH_ROWS).build().map_err(failed)?;
-        Ok(Batches { schema, batches: Box::new(Guarded { inner, input: name.clone(), format: "Parquet", broken: false }) })
+        Ok(Batches {
+            schema,
+            batches: Box::new(Guarded { inner, input: name.clone(), format: "Parquet", broken: false }),
+        })
     })
 }
 
 pub(crate) fn orc(input: &Arc<dyn Input>) -> Result<Batches, ConvertError> {
     let name = input.name().to_owned();
     guarded(&name, || {
-        let builder = ArrowReaderBuilder::try_new(Ranges::new(Arc::clone(input), 64)).map_err(|error| decoded(&name, "ORC", error))?;
+        let builder = ArrowReaderBuilder::try_new(Ranges::new(Arc::clone(input), 64))
+            .map_err(|error| decoded(&name, "ORC", error))?;
         let builder = builder.with_batch_size(BATCH_ROWS).with_timestamp_precision(TimestampPrecision::Microsecond);
         let schema = builder.schema();
         let inner = builder.build();
@@ -281,7 +287,8 @@ impl AvroBlocks {
         let broken = |what: &str| ConvertError::data(&input, format!("not readable as Avro: {what}"));
         let mut frame = Vec::new();
         let Some(rows) = self.varint(&mut frame).map_err(reading)? else { return Ok(None) };
-        let size = self.varint(&mut frame).map_err(reading)?.ok_or_else(|| reading(io::ErrorKind::UnexpectedEof.into()))?;
+        let size =
+            self.varint(&mut frame).map_err(reading)?.ok_or_else(|| reading(io::ErrorKind::UnexpectedEof.into()))?;
         if size > LARGEST_AVRO_BLOCK || rows > LARGEST_AVRO_BLOCK {
             return Err(broken("a block claims to be larger than memory"));
         }
@@ -297,7 +304,8 @@ impl AvroBlocks {
         if rows == 0 {
             return self.block();
         }
-        let (_, batch) = guarded(&input, || one_block(&self.header, &frame, rows).map_err(|error| decoded(&input, "Avro", error)))?;
+        let (_, batch) =
+            guarded(&input, || one_block(&self.header, &frame, rows).map_err(|error| decoded(&input, "Avro", error)))?;
         match batch {
             Some(batch) if batch.num_rows() == rows => Ok(Some(batch)),
             _ => Err(broken("a block holds fewer rows than it says")),

@@ -102,7 +102,9 @@ pub(crate) fn unwrap(wrapping: Wrapping, source: Box<dyn Read + Send>) -> io::Re
         Wrapping::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(watched)),
         Wrapping::Xz => Box::new(liblzma::read::XzDecoder::new_multi_decoder(watched)),
         Wrapping::Snappy => Box::new(snap::read::FrameDecoder::new(watched)),
-        Wrapping::Lz4 => Box::new(Lz4Frames { frame: Some(lz4_flex::frame::FrameDecoder::new(BufReader::new(watched))) }),
+        Wrapping::Lz4 => {
+            Box::new(Lz4Frames { frame: Some(lz4_flex::frame::FrameDecoder::new(BufReader::new(watched))) })
+        }
     };
     Ok(Box::new(Unwrapped { decoder, aside }))
 }
@@ -174,7 +176,8 @@ pub(crate) fn extension(compression: Compression) -> &'static str {
 mod tests {
     use super::*;
 
-    const ALL: [Compression; 5] = [Compression::Gzip, Compression::Zstd, Compression::Bzip2, Compression::Xz, Compression::Lz4];
+    const ALL: [Compression; 5] =
+        [Compression::Gzip, Compression::Zstd, Compression::Bzip2, Compression::Xz, Compression::Lz4];
 
     fn read(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
         let wrapping = Wrapping::of(&bytes);
@@ -200,7 +203,10 @@ mod tests {
             let mut file = wrap(compression, &text).unwrap();
             file.truncate(file.len() / 2);
             let kind = read(file).unwrap_err().kind();
-            assert!(matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData), "{compression}: {kind:?}");
+            assert!(
+                matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData),
+                "{compression}: {kind:?}"
+            );
         }
         let mut snappy = snap::write::FrameEncoder::new(Vec::new());
         snappy.write_all(&text).unwrap();
@@ -218,7 +224,8 @@ mod tests {
                 Err(io::Error::other("S3 is away"))
             }
         }
-        for wrapping in [Wrapping::Gzip, Wrapping::Zstd, Wrapping::Bzip2, Wrapping::Xz, Wrapping::Snappy, Wrapping::Lz4] {
+        for wrapping in [Wrapping::Gzip, Wrapping::Zstd, Wrapping::Bzip2, Wrapping::Xz, Wrapping::Snappy, Wrapping::Lz4]
+        {
             let error = unwrap(wrapping, Box::new(Broken)).and_then(|mut read| read.read(&mut [0; 10])).unwrap_err();
             assert_eq!(error.to_string(), "S3 is away", "{wrapping}");
         }

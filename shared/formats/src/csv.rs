@@ -156,14 +156,18 @@ impl<R: Read> Splitter<R> {
             return (memrchr(b'\n', bytes).map_or(0, |at| at + 1), false);
         }
         let (mut boundary, mut at) = (0, 0);
-        let opens = |at: usize| at == 0 || bytes.get(at - 1).is_some_and(|before| *before == b'\n' || *before == self.delimiter);
+        let opens = |at: usize| {
+            at == 0 || bytes.get(at - 1).is_some_and(|before| *before == b'\n' || *before == self.delimiter)
+        };
         while let Some(found) = bytes.get(at..).and_then(|rest| memchr2(QUOTE, b'\n', rest)) {
             at += found + 1;
             if bytes.get(at - 1) == Some(&b'\n') {
                 boundary = at;
             } else if opens(at - 1) {
                 loop {
-                    let Some(closing) = bytes.get(at..).and_then(|rest| memchr(QUOTE, rest)) else { return (boundary, true) };
+                    let Some(closing) = bytes.get(at..).and_then(|rest| memchr(QUOTE, rest)) else {
+                        return (boundary, true);
+                    };
                     at += closing + 1;
                     match bytes.get(at) {
                         Some(&QUOTE) => at += 1,
@@ -372,16 +376,23 @@ impl Sample {
     pub(crate) fn hardly_repeating(&self) -> Vec<String> {
         let mut values: Vec<HashSet<String>> = vec![HashSet::new(); self.layout.names.len()];
         let mut rows = 0;
-        let walked: Result<(), std::convert::Infallible> = walk(&self.block, &self.layout, &mut Vec::new(), |text, cells| {
-            rows += 1;
-            for (cell, values) in cells.iter().zip(&mut values) {
-                values.insert(text.get(cell.start..cell.end).unwrap_or_default().to_owned());
-            }
-            Ok(())
-        });
+        let walked: Result<(), std::convert::Infallible> =
+            walk(&self.block, &self.layout, &mut Vec::new(), |text, cells| {
+                rows += 1;
+                for (cell, values) in cells.iter().zip(&mut values) {
+                    values.insert(text.get(cell.start..cell.end).unwrap_or_default().to_owned());
+                }
+                Ok(())
+            });
         let Ok(()) = walked;
         let unique = |values: &HashSet<String>| rows >= FEW_ROWS && values.len() * 10 > rows * 7;
-        self.layout.names.iter().zip(&values).filter(|(_, values)| unique(values)).map(|(name, _)| name.clone()).collect()
+        self.layout
+            .names
+            .iter()
+            .zip(&values)
+            .filter(|(_, values)| unique(values))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 }
 

@@ -113,8 +113,10 @@ pub fn sniff(input: &Arc<dyn Input>) -> Result<Sniffed, ConvertError> {
     let (content, name, whole) = match wrapping {
         Wrapping::None => (raw.to_vec(), input.name().to_owned(), size <= HEAD_BYTES),
         Wrapping::Zip => {
-            let (name, content) = zipped::open(input).map_err(|error| ConvertError::reading(input.name(), &doing(), error))?;
-            let (content, whole) = head_of(content).map_err(|error| ConvertError::reading(input.name(), &doing(), error))?;
+            let (name, content) =
+                zipped::open(input).map_err(|error| ConvertError::reading(input.name(), &doing(), error))?;
+            let (content, whole) =
+                head_of(content).map_err(|error| ConvertError::reading(input.name(), &doing(), error))?;
             (content, name, whole)
         }
         _ => {
@@ -258,7 +260,8 @@ fn look_at_json(text: &str, whole: bool) -> Option<Sniffed> {
         Err(_) => {}
     }
     begins_with_object(text).then(|| found(FileFormat::Json, Likely, "JSON objects over several lines")).or_else(|| {
-        (!whole && lines.len() == 1).then(|| found(FileFormat::NdJson, Likely, "a JSON object longer than was looked at"))
+        (!whole && lines.len() == 1)
+            .then(|| found(FileFormat::NdJson, Likely, "a JSON object longer than was looked at"))
     })
 }
 
@@ -273,7 +276,11 @@ fn begins_with_object(text: &str) -> bool {
         Ok(()) => true,
         Err(error) => matches!(
             error.error_type,
-            JiterErrorType::JsonError(JsonErrorType::EofWhileParsingObject | JsonErrorType::EofWhileParsingList | JsonErrorType::EofWhileParsingString)
+            JiterErrorType::JsonError(
+                JsonErrorType::EofWhileParsingObject
+                    | JsonErrorType::EofWhileParsingList
+                    | JsonErrorType::EofWhileParsingString
+            )
         ),
     }
 }
@@ -326,7 +333,9 @@ fn most_common(widths: &[usize]) -> Option<(usize, f64)> {
 fn has_header(text: &str, delimiter: u8, whole: bool) -> bool {
     let first = csv::first_record(text, delimiter);
     let could_be_names = !first.is_empty()
-        && first.iter().all(|cell| !cell.trim().is_empty() && crate::value::kind_of_cell(cell.as_bytes()) == Kind::Text)
+        && first
+            .iter()
+            .all(|cell| !cell.trim().is_empty() && crate::value::kind_of_cell(cell.as_bytes()) == Kind::Text)
         && first.iter().enumerate().all(|(index, cell)| first.iter().take(index).all(|earlier| earlier != cell));
     if !could_be_names {
         return false;

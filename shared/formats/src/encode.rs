@@ -9,7 +9,6 @@ mod text;
 
 use std::io;
 
-
 use ::parquet::arrow::arrow_writer::ArrowColumnChunk;
 use arrow_array::RecordBatch;
 
@@ -50,7 +49,12 @@ pub(crate) enum File {
 
 impl Codec {
     /// `unique` names the columns whose values hardly repeat.
-    pub(crate) fn new(format: Format, compression: Compression, columns: &Columns, unique: &[String]) -> Result<Self, ConvertError> {
+    pub(crate) fn new(
+        format: Format,
+        compression: Compression,
+        columns: &Columns,
+        unique: &[String],
+    ) -> Result<Self, ConvertError> {
         let schema = columns.to_arrow();
         Ok(match format {
             Format::Parquet => Self::Parquet(parquet::Parquet::new(compression, &schema, unique)?),
@@ -143,4 +147,3 @@ pub(crate) fn file_name(format: Format, compression: Compression, n: usize) -> S
     };
     format!("part-{n:05}.{format}{wrapping}")
 }
-

@@ -40,7 +40,9 @@ impl ConvertError {
     /// An error while reading `input`: the caller's own if there is one inside, else the content's.
     pub(crate) fn reading(input: &str, doing: &str, error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::data(input, format!("{doing}: it ends too early; the file is truncated")),
+            io::ErrorKind::UnexpectedEof => {
+                Self::data(input, format!("{doing}: it ends too early; the file is truncated"))
+            }
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Self::data(input, format!("{doing}: {error}")),
             // Decoders report their own troubles as `Other` with their own text; ours come wrapped by the Input.
             _ => Self::Io(error),

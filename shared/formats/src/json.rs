@@ -231,7 +231,8 @@ pub(crate) fn parse<E: From<Mismatch>>(
                         (Trouble::Bad(reason), _) | (_, Err(reason)) => reason,
                         (Trouble::Contradiction, Ok(())) => "it does not fit".to_owned(),
                     };
-                    let line = block.first_line + memchr_iter(b'\n', block.bytes.get(..at).unwrap_or_default()).count() as u64;
+                    let line =
+                        block.first_line + memchr_iter(b'\n', block.bytes.get(..at).unwrap_or_default()).count() as u64;
                     rejects.push(Reject::new(line, &reason, document));
                     return Ok(());
                 }
@@ -301,8 +302,12 @@ fn member(json: &mut Jiter<'_>, column: &mut Column) -> Result<(), Trouble> {
         Column::Float(builder) if peek.is_num() => {
             builder.append_value(value::float(json.known_number_bytes(peek)?).ok_or(Mismatch)?);
         }
-        Column::Bool(builder) if peek == Peek::True || peek == Peek::False => builder.append_value(json.known_bool(peek)?),
-        Column::Date(_) | Column::Stamp { .. } if peek == Peek::String => column.push_time(json.known_str()?.as_bytes())?,
+        Column::Bool(builder) if peek == Peek::True || peek == Peek::False => {
+            builder.append_value(json.known_bool(peek)?)
+        }
+        Column::Date(_) | Column::Stamp { .. } if peek == Peek::String => {
+            column.push_time(json.known_str()?.as_bytes())?
+        }
         Column::List { item, .. } if peek == Peek::Array => {
             let mut next = json.known_array()?;
             while next.is_some() {

@@ -175,7 +175,9 @@ mod tests {
         leaf.prop_recursive(2, 12, 3, |inner| {
             prop_oneof![
                 inner.clone().prop_map(|kind| Kind::List(Box::new(kind))),
-                prop::collection::vec(("[a-c]", inner), 0..3).prop_map(|members| Columns(vec![]).join(&Columns(members)).0).prop_map(Kind::Struct),
+                prop::collection::vec(("[a-c]", inner), 0..3)
+                    .prop_map(|members| Columns(vec![]).join(&Columns(members)).0)
+                    .prop_map(Kind::Struct),
             ]
         })
     }

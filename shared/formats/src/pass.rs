@@ -120,7 +120,12 @@ pub(crate) fn run(job: &Job<'_>) -> Result<Pass, ConvertError> {
 }
 
 /// The reading thread. It ends when the inputs do, when the writer is gone, or with an error.
-fn read(job: &Job<'_>, tickets: &Receiver<()>, units: &Sender<(u64, Unit)>, failures: &Sender<(u64, Result<Made, ConvertError>)>) {
+fn read(
+    job: &Job<'_>,
+    tickets: &Receiver<()>,
+    units: &Sender<(u64, Unit)>,
+    failures: &Sender<(u64, Result<Made, ConvertError>)>,
+) {
     let mut number = 0;
     let mut each = || -> Result<(), ConvertError> {
         for (input, sniffed) in job.inputs {
@@ -241,7 +246,10 @@ impl Files<'_> {
     fn finish(mut self) -> Result<Written, ConvertError> {
         if self.written.rows == 0 && self.written.rejected > 0 {
             let first = self.written.first_reject.unwrap_or_default();
-            return Err(ConvertError::data("no row could be read", format!("{} were bad; the first: {first}", self.written.rejected)));
+            return Err(ConvertError::data(
+                "no row could be read",
+                format!("{} were bad; the first: {first}", self.written.rejected),
+            ));
         }
         // No rows still make a file: its schema is what is known.
         if self.open.is_empty() {

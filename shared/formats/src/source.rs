@@ -70,13 +70,19 @@ enum Reader {
 
 impl Source {
     /// Opens an input that has been sniffed. `None` if there is nothing in it.
-    pub(crate) fn open(input: &Arc<dyn Input>, sniffed: &Sniffed, settings: &Settings) -> Result<Option<Self>, ConvertError> {
+    pub(crate) fn open(
+        input: &Arc<dyn Input>,
+        sniffed: &Sniffed,
+        settings: &Settings,
+    ) -> Result<Option<Self>, ConvertError> {
         let name: Arc<str> = input.name().into();
         let block_bytes = settings.block_bytes;
         let source = |reader| Ok(Some(Self { name: Arc::clone(&name), reader }));
         match sniffed.format {
             FileFormat::Empty => Ok(None),
-            FileFormat::Unknown => Err(ConvertError::data(&name, format!("not a format that can be read: {}", sniffed.saw))),
+            FileFormat::Unknown => {
+                Err(ConvertError::data(&name, format!("not a format that can be read: {}", sniffed.saw)))
+            }
             FileFormat::Csv(dialect) => {
                 let layout = Arc::new(Layout::new(&sniffed.head, dialect));
                 let mut text = text(input, sniffed)?;
@@ -102,7 +108,9 @@ impl Source {
     pub(crate) fn next(&mut self) -> Result<Option<Unit>, ConvertError> {
         let reading = |error| ConvertError::reading(&self.name, "read it", error);
         let content = match &mut self.reader {
-            Reader::Csv(splitter, layout) => splitter.next().map_err(reading)?.map(|block| Content::Csv(block, Arc::clone(layout))),
+            Reader::Csv(splitter, layout) => {
+                splitter.next().map_err(reading)?.map(|block| Content::Csv(block, Arc::clone(layout)))
+            }
             Reader::Json(splitter) => splitter.next().map_err(reading)?.map(Content::Json),
             Reader::Batches { batches, unit_bytes, given } => {
                 let mut some = Vec::new();
@@ -125,7 +133,11 @@ impl Source {
 
 /// The columns of an input before it is read: as it declares them or, for text, as its head shows them; and whether
 /// every other input must have the same ones, which JSON need not.
-pub(crate) fn columns_of(input: &Arc<dyn Input>, sniffed: &Sniffed, settings: &Settings) -> Result<(Columns, bool), ConvertError> {
+pub(crate) fn columns_of(
+    input: &Arc<dyn Input>,
+    sniffed: &Sniffed,
+    settings: &Settings,
+) -> Result<(Columns, bool), ConvertError> {
     match sniffed.format {
         FileFormat::Avro | FileFormat::Parquet | FileFormat::Orc => {
             Ok((Columns::from_arrow(&columnar(input, sniffed, settings)?.schema), true))
@@ -159,7 +171,10 @@ fn content(input: &Arc<dyn Input>, wrapping: Wrapping) -> Result<Box<dyn Read + 
 fn text(input: &Arc<dyn Input>, sniffed: &Sniffed) -> Result<Box<dyn Read + Send>, ConvertError> {
     let mut source = content(input, sniffed.wrapping)?;
     let mut head = Vec::new();
-    (&mut source).take(64).read_to_end(&mut head).map_err(|error| ConvertError::reading(input.name(), "read it", error))?;
+    (&mut source)
+        .take(64)
+        .read_to_end(&mut head)
+        .map_err(|error| ConvertError::reading(input.name(), "read it", error))?;
     let encoding = encoding_of(&head);
     let whole = io::Cursor::new(head).chain(source);
     if encoding == encoding_rs::UTF_8 {
@@ -187,7 +202,8 @@ fn seekable(input: &Arc<dyn Input>, wrapping: Wrapping, settings: &Settings) -> 
         if settings.stopped() {
             return Err(ConvertError::Stopped);
         }
-        let count = source.read(&mut buffer).map_err(|error| ConvertError::reading(input.name(), "unpack it", error))?;
+        let count =
+            source.read(&mut buffer).map_err(|error| ConvertError::reading(input.name(), "unpack it", error))?;
         written += count as u64;
         if written > limit_bytes {
             return Err(ConvertError::TooLargeToSpool { input: input.name().to_owned(), limit_bytes });
@@ -268,14 +284,23 @@ fn fit(batch: &RecordBatch, columns: &Columns, schema: &SchemaRef, input: &str) 
             Some(array) => {
                 let from = array.data_type().clone();
                 let refused = |error: ArrowError| {
-                    ConvertError::data(input, format!("column `{name}` is {from} and can't be written as {target}: {error}"))
+                    ConvertError::data(
+                        input,
+                        format!("column `{name}` is {from} and can't be written as {target}: {error}"),
+                    )
                 };
                 let cast = cast_with_options(array, &target, &options).map_err(refused)?;
                 // The one cast that loses silently.
                 if from == DataType::Int64 && *kind == Kind::Float {
                     let back = cast_with_options(&cast, &from, &options).map_err(refused)?;
                     if back.as_ref() != array.as_ref() {
-                        return Err(ConvertError::data(input, format!("column `{name}` has whole numbers too large to be floats, and floats in another file")).into());
+                        return Err(ConvertError::data(
+                            input,
+                            format!(
+                                "column `{name}` has whole numbers too large to be floats, and floats in another file"
+                            ),
+                        )
+                        .into());
                     }
                 }
                 cast

@@ -67,7 +67,8 @@ fn invalid(what: impl Into<String>) -> io::Error {
 /// `InvalidData` if there isn't exactly one member, or it is encrypted or packed otherwise than by deflate.
 pub(crate) fn open(input: &Arc<dyn Input>) -> io::Result<(String, Box<dyn Read + Send>)> {
     let directory = BufReader::new(Seekable { input: input.as_ref(), position: 0 });
-    let mut archive = zip::ZipArchive::new(directory).map_err(|error| invalid(format!("not a readable zip: {error}")))?;
+    let mut archive =
+        zip::ZipArchive::new(directory).map_err(|error| invalid(format!("not a readable zip: {error}")))?;
     if archive.len() != 1 {
         return Err(invalid(format!("a zip with {} members; only one with exactly one can be read", archive.len())));
     }

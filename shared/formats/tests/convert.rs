@@ -20,7 +20,11 @@ fn input(name: &str, bytes: impl Into<Bytes>) -> Arc<dyn Input> {
     Arc::new(BytesInput::new(name, bytes))
 }
 
-fn try_to(format: Format, compression: Compression, inputs: &[Arc<dyn Input>]) -> Result<(Summary, MemoryOutput), ConvertError> {
+fn try_to(
+    format: Format,
+    compression: Compression,
+    inputs: &[Arc<dyn Input>],
+) -> Result<(Summary, MemoryOutput), ConvertError> {
     let output = MemoryOutput::default();
     convert(inputs, format, compression, &output, &settings()).map(|summary| (summary, output))
 }
@@ -53,7 +57,8 @@ fn rows(output: &MemoryOutput) -> Vec<Vec<String>> {
 
 fn rows_of(batch: &RecordBatch) -> Vec<Vec<String>> {
     let options = FormatOptions::new().with_null("∅");
-    let columns: Vec<_> = batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).unwrap()).collect();
+    let columns: Vec<_> =
+        batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).unwrap()).collect();
     (0..batch.num_rows()).map(|row| columns.iter().map(|c| c.value(row).to_string()).collect()).collect()
 }
 
@@ -62,7 +67,11 @@ fn schema(summary: &Summary) -> String {
 }
 
 fn quarantine(output: &MemoryOutput) -> String {
-    output.files().get("_quarantine/part-00000.ndjson").map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()).unwrap_or_default()
+    output
+        .files()
+        .get("_quarantine/part-00000.ndjson")
+        .map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+        .unwrap_or_default()
 }
 
 #[test]
@@ -109,7 +118,8 @@ fn utf_16_is_read() {
     for little in [true, false] {
         let mark = "\u{feff}";
         let units = format!("{mark}id,name\n1,Zoë\n2,日本\n").encode_utf16().collect::<Vec<_>>();
-        let bytes: Vec<u8> = units.iter().flat_map(|unit| if little { unit.to_le_bytes() } else { unit.to_be_bytes() }).collect();
+        let bytes: Vec<u8> =
+            units.iter().flat_map(|unit| if little { unit.to_le_bytes() } else { unit.to_be_bytes() }).collect();
         let (_, output) = to_parquet("t.csv", bytes);
         assert_eq!(rows(&output), [["1", "Zoë"], ["2", "日本"]]);
     }
@@ -145,7 +155,11 @@ fn rows_with_too_many_cells_are_put_aside_and_short_ones_filled() {
     assert_eq!(rows(&output), [["1", "2", "3"], ["1", "2", "∅"], ["5", "6", "7"]]);
     assert_eq!((summary.rows, summary.quarantined), (3, 2));
     let lines = quarantine(&output);
-    assert!(lines.contains(r#""reason":"it has 4 cells where there are 3 columns""#) && lines.contains(r#""raw":"1,2,3,4""#), "{lines}");
+    assert!(
+        lines.contains(r#""reason":"it has 4 cells where there are 3 columns""#)
+            && lines.contains(r#""raw":"1,2,3,4""#),
+        "{lines}"
+    );
     assert!(lines.contains("text after a closing quote"), "{lines}");
 }
 
@@ -184,7 +198,10 @@ fn ndjson_nested_missing_and_new_members() {
 
 #[test]
 fn json_values_of_several_kinds_become_text_without_loss() {
-    let (summary, output) = to_parquet("t.ndjson", "{\"v\":12345678901234567890}\n{\"v\":\"s\"}\n{\"v\":[1, 2]}\n{\"v\":{}}\n{\"v\":null}\n");
+    let (summary, output) = to_parquet(
+        "t.ndjson",
+        "{\"v\":12345678901234567890}\n{\"v\":\"s\"}\n{\"v\":[1, 2]}\n{\"v\":{}}\n{\"v\":null}\n",
+    );
     assert_eq!(schema(&summary), "v: Utf8");
     assert_eq!(rows(&output), [["12345678901234567890"], ["s"], ["[1, 2]"], ["{}"], ["∅"]]);
 }
@@ -197,12 +214,18 @@ fn bad_json_lines_are_put_aside_and_do_not_widen_anything() {
     assert_eq!(rows(&output), [["1"], ["4"]]);
     assert_eq!(summary.quarantined, 5);
     let lines = quarantine(&output);
-    assert!(lines.contains("given twice") && lines.contains("not an object") && lines.contains("\"line\":5"), "{lines}");
+    assert!(
+        lines.contains("given twice") && lines.contains("not an object") && lines.contains("\"line\":5"),
+        "{lines}"
+    );
 }
 
 #[test]
 fn a_json_array_and_spread_out_objects() {
-    for text in ["[{\"a\":1,\"s\":\"]},{\"},\n {\"a\":2,\"s\":\"\\\"\"}]", "{\n \"a\": 1,\n \"s\": \"]},{\"\n}\n{\n \"a\": 2,\n \"s\": \"\\\"\"\n}\n"] {
+    for text in [
+        "[{\"a\":1,\"s\":\"]},{\"},\n {\"a\":2,\"s\":\"\\\"\"}]",
+        "{\n \"a\": 1,\n \"s\": \"]},{\"\n}\n{\n \"a\": 2,\n \"s\": \"\\\"\"\n}\n",
+    ] {
         let (_, output) = to_parquet("t.json", text);
         assert_eq!(rows(&output), [["1", "]},{"], ["2", "\""]], "{text}");
     }
@@ -234,7 +257,8 @@ fn wrapped_columnar_files_are_spooled_within_bounds() {
     let (_, back) = to_parquet("t.parquet.gz", gzip.clone());
     assert_eq!(rows(&back), [["1", "x"], ["2", "y"]]);
     let small = Settings { spool_max_bytes: 100, ..settings() };
-    let refused = convert(&[input("t.parquet.gz", gzip)], Format::Parquet, Compression::Snappy, &MemoryOutput::default(), &small);
+    let refused =
+        convert(&[input("t.parquet.gz", gzip)], Format::Parquet, Compression::Snappy, &MemoryOutput::default(), &small);
     assert!(matches!(refused, Err(ConvertError::TooLargeToSpool { .. })), "{refused:?}");
 }
 
@@ -270,7 +294,10 @@ fn a_prefix_may_mix_formats_where_columns_agree() {
     assert!(summary.notes[0].contains("empty.csv is empty"));
     let disagree = [input("a.csv", "id,name\n1,Ann\n"), input("b.csv", "id,nom\n1,Ann\n")];
     let error = try_to(Format::Parquet, Compression::Snappy, &disagree).unwrap_err().to_string();
-    assert!(error.contains("b.csv") && error.contains("only here: `nom`") && error.contains("only there: `name`"), "{error}");
+    assert!(
+        error.contains("b.csv") && error.contains("only here: `nom`") && error.contains("only there: `name`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -286,7 +313,10 @@ fn what_is_no_table_says_so() {
     let middle = broken.len() / 2;
     broken[middle..middle + 20].fill(0xff);
     let answered = try_to(Format::NdJson, Compression::None, &[input("t.parquet", broken)]);
-    assert!(answered.is_ok() || matches!(answered, Err(ConvertError::Data { .. })), "broken bytes are the data's fault");
+    assert!(
+        answered.is_ok() || matches!(answered, Err(ConvertError::Data { .. })),
+        "broken bytes are the data's fault"
+    );
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all("a,b\n1,x\n".repeat(1000).as_bytes()).unwrap();
     let mut gzip = gzip.finish().unwrap();
@@ -304,7 +334,8 @@ fn a_lone_header_is_a_table_without_rows() {
 
 #[test]
 fn a_truncated_avro_file_is_no_shorter_table() {
-    let text: String = std::iter::once("id,name\n".to_owned()).chain((0..9000).map(|n| format!("{n},n{n}\n"))).collect();
+    let text: String =
+        std::iter::once("id,name\n".to_owned()).chain((0..9000).map(|n| format!("{n},n{n}\n"))).collect();
     let (_, output) = try_to(Format::Avro, Compression::None, &[input("t.csv", text)]).unwrap();
     let (_, bytes) = output.files().into_iter().next().unwrap();
     let (whole, _) = to_parquet("t.avro", bytes.clone());

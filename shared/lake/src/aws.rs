@@ -17,10 +17,8 @@ pub fn http_client() -> SharedHttpClient {
 ///
 /// Three tries within seconds: what lasts longer is the caller's to retry, because a function pays for waiting.
 pub fn aws_config() -> ConfigLoader {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(3))
-        .read_timeout(Duration::from_secs(30))
-        .build();
+    let timeouts =
+        TimeoutConfig::builder().connect_timeout(Duration::from_secs(3)).read_timeout(Duration::from_secs(30)).build();
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client())
         .timeout_config(timeouts)

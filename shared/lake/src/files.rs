@@ -98,7 +98,12 @@ impl Output for S3Output {
             "csv" => "text/csv",
             _ => "application/octet-stream",
         };
-        Ok(Box::new(S3Sink(Upload::new(Arc::clone(&self.lake), self.under.join(name), content_type, self.runtime.clone()))))
+        Ok(Box::new(S3Sink(Upload::new(
+            Arc::clone(&self.lake),
+            self.under.join(name),
+            content_type,
+            self.runtime.clone(),
+        ))))
     }
 }
 

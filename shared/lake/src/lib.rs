@@ -108,7 +108,14 @@ pub trait Lake: Send + Sync + 'static {
     async fn put_part(&self, at: &Location, upload: &str, number: i32, bytes: Bytes) -> Result<Part, Failure>;
 
     /// Copies a range of an object server side as one part.
-    async fn copy_part(&self, from: &ObjectInfo, to: &Location, upload: &str, number: i32, range: (u64, u64)) -> Result<Part, Failure>;
+    async fn copy_part(
+        &self,
+        from: &ObjectInfo,
+        to: &Location,
+        upload: &str,
+        number: i32,
+        range: (u64, u64),
+    ) -> Result<Part, Failure>;
 
     /// Makes the parts one object, atomically.
     async fn finish_parts(&self, at: &Location, upload: &str, parts: &[Part]) -> Result<(), Failure>;

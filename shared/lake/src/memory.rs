@@ -49,7 +49,9 @@ impl MemoryLake {
 impl State {
     fn bucket(&mut self, at: &Location) -> Result<&mut BTreeMap<String, Object>, Failure> {
         let name = at.bucket();
-        self.buckets.get_mut(name).ok_or_else(|| Failure::user("NoSuchBucket", format!("{at}: there is no bucket `{name}`")))
+        self.buckets
+            .get_mut(name)
+            .ok_or_else(|| Failure::user("NoSuchBucket", format!("{at}: there is no bucket `{name}`")))
     }
 
     fn object(&mut self, at: &Location) -> Result<Object, Failure> {
@@ -145,12 +147,20 @@ impl Lake for MemoryLake {
     async fn put_part(&self, at: &Location, upload: &str, number: i32, bytes: Bytes) -> Result<Part, Failure> {
         let mut state = self.state();
         let open = state.uploads.get_mut(upload).filter(|(place, ..)| place == at);
-        let (_, _, parts) = open.ok_or_else(|| Failure::passing("NoSuchUpload", format!("write {at}: no such upload")))?;
+        let (_, _, parts) =
+            open.ok_or_else(|| Failure::passing("NoSuchUpload", format!("write {at}: no such upload")))?;
         parts.insert(number, bytes);
         Ok(Part { number, etag: format!("\"part-{number}\"") })
     }
 
-    async fn copy_part(&self, from: &ObjectInfo, to: &Location, upload: &str, number: i32, range: (u64, u64)) -> Result<Part, Failure> {
+    async fn copy_part(
+        &self,
+        from: &ObjectInfo,
+        to: &Location,
+        upload: &str,
+        number: i32,
+        range: (u64, u64),
+    ) -> Result<Part, Failure> {
         let object = self.state().unchanged(from)?;
         let bytes = slice(&object.bytes, range.0, range.1 - range.0 + 1)?;
         self.put_part(to, upload, number, bytes).await
@@ -159,7 +169,8 @@ impl Lake for MemoryLake {
     async fn finish_parts(&self, at: &Location, upload: &str, named: &[Part]) -> Result<(), Failure> {
         let mut state = self.state();
         let open = state.uploads.remove(upload);
-        let (_, attributes, parts) = open.ok_or_else(|| Failure::passing("NoSuchUpload", format!("write {at}: no such upload")))?;
+        let (_, attributes, parts) =
+            open.ok_or_else(|| Failure::passing("NoSuchUpload", format!("write {at}: no such upload")))?;
         let bytes: Vec<u8> = named.iter().filter_map(|part| parts.get(&part.number)).flatten().copied().collect();
         state.store(at, Bytes::from(bytes), attributes)
     }

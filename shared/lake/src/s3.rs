@@ -7,7 +7,9 @@ use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation}
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::copy_object::CopyObjectError;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Delete, MetadataDirective, ObjectIdentifier, TaggingDirective};
+use aws_sdk_s3::types::{
+    CompletedMultipartUpload, CompletedPart, Delete, MetadataDirective, ObjectIdentifier, TaggingDirective,
+};
 use bytes::Bytes;
 use weir_command::Location;
 use weir_delivery::Failure;
@@ -56,7 +58,9 @@ where
     let what = match code {
         Some("NoSuchKey") => "there is no such object".to_owned(),
         Some("NoSuchBucket") => format!("there is no bucket `{}`", at.bucket()),
-        Some("AccessDenied") => "access denied; the function's role, the bucket's policy or its key's policy must allow it".to_owned(),
+        Some("AccessDenied") => {
+            "access denied; the function's role, the bucket's policy or its key's policy must allow it".to_owned()
+        }
         Some("PreconditionFailed") => "the object changed while it was being read".to_owned(),
         Some("InvalidObjectState") => "the object is archived; restore it first".to_owned(),
         _ => error.message().map_or_else(|| format!("{error}"), str::to_owned),
@@ -124,11 +128,15 @@ impl Lake for S3Lake {
         let get = get.set_if_match(etag.map(str::to_owned)).send().await;
         let get = get.map_err(|error| failed("read", at, &error))?;
         let body = get.body.collect().await;
-        let body = body.map_err(|error| Failure::passing("BodyBroken", format!("read {at}: the answer broke off: {error}")))?;
+        let body =
+            body.map_err(|error| Failure::passing("BodyBroken", format!("read {at}: the answer broke off: {error}")))?;
         let bytes = body.into_bytes();
         if bytes.len() as u64 != length {
             let got = bytes.len();
-            return Err(Failure::passing("BodyShort", format!("read {at}: {got} bytes came where {length} were asked for")));
+            return Err(Failure::passing(
+                "BodyShort",
+                format!("read {at}: {got} bytes came where {length} were asked for"),
+            ));
         }
         Ok(bytes)
     }
@@ -197,7 +205,14 @@ impl Lake for S3Lake {
         Ok(Part { number, etag: put.e_tag().unwrap_or_default().to_owned() })
     }
 
-    async fn copy_part(&self, from: &ObjectInfo, to: &Location, upload: &str, number: i32, range: (u64, u64)) -> Result<Part, Failure> {
+    async fn copy_part(
+        &self,
+        from: &ObjectInfo,
+        to: &Location,
+        upload: &str,
+        number: i32,
+        range: (u64, u64),
+    ) -> Result<Part, Failure> {
         let copied = self
             .client
             .upload_part_copy()
@@ -216,7 +231,8 @@ impl Lake for S3Lake {
     }
 
     async fn finish_parts(&self, at: &Location, upload: &str, parts: &[Part]) -> Result<(), Failure> {
-        let parts = parts.iter().map(|part| CompletedPart::builder().part_number(part.number).e_tag(&part.etag).build());
+        let parts =
+            parts.iter().map(|part| CompletedPart::builder().part_number(part.number).e_tag(&part.etag).build());
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
         let done = self.client.complete_multipart_upload().bucket(at.bucket()).key(at.key());
         let done = done.upload_id(upload).multipart_upload(parts).send().await;
@@ -224,7 +240,8 @@ impl Lake for S3Lake {
     }
 
     async fn abort_parts(&self, at: &Location, upload: &str) -> Result<(), Failure> {
-        let abort = self.client.abort_multipart_upload().bucket(at.bucket()).key(at.key()).upload_id(upload).send().await;
+        let abort =
+            self.client.abort_multipart_upload().bucket(at.bucket()).key(at.key()).upload_id(upload).send().await;
         match abort.map_err(|error| failed("give up", at, &error)) {
             Err(failure) if !matches!(failure.code.as_str(), "NoSuchUpload" | "NoSuchKey") => Err(failure),
             _ => Ok(()),
@@ -236,9 +253,13 @@ impl Lake for S3Lake {
 fn copy_failed(from: &Location, to: &Location, error: &SdkError<CopyObjectError>) -> Failure {
     let failure = failed("copy", from, error);
     match failure.code.as_str() {
-        "NoSuchBucket" => Failure { reason: format!("copy {from} to {to}: one of the buckets does not exist"), ..failure },
+        "NoSuchBucket" => {
+            Failure { reason: format!("copy {from} to {to}: one of the buckets does not exist"), ..failure }
+        }
         "AccessDenied" => Failure {
-            reason: format!("copy {from} to {to}: access denied; the function's role must be allowed to read the one and write the other"),
+            reason: format!(
+                "copy {from} to {to}: access denied; the function's role must be allowed to read the one and write the other"
+            ),
             ..failure
         },
         _ => failure,

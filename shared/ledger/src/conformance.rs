@@ -99,7 +99,8 @@ async fn lists(store: &dyn Store, now_ms: u64) -> Result<(), String> {
         expect("creating", store.put(&job, None).await, Put::Stored)?;
         ids.push(job.id);
     }
-    let own = |jobs: Vec<Job>| -> Vec<String> { jobs.into_iter().map(|job| job.id).filter(|id| ids.contains(id)).collect() };
+    let own =
+        |jobs: Vec<Job>| -> Vec<String> { jobs.into_iter().map(|job| job.id).filter(|id| ids.contains(id)).collect() };
     let some = |range: &[usize]| -> Vec<String> { range.iter().filter_map(|n| ids.get(*n).cloned()).collect() };
     let recent = store.recent(base, base + 10, 100).await.map(own);
     expect("recent jobs, newest first", recent, some(&[5, 4, 3, 2, 1, 0]))?;
@@ -113,9 +114,10 @@ async fn lists(store: &dyn Store, now_ms: u64) -> Result<(), String> {
         expect("finishing", store.put(&done, Some(job.version)).await, Put::Stored)?;
     }
     expect("a finished job is not due", store.due(1_010, 1_000).await.map(own), vec![])?;
-    let states = store.recent(base, base + 10, 100).await.map(|jobs| {
-        jobs.iter().filter(|job| ids.contains(&job.id) && job.state == State::Done).count()
-    });
+    let states = store
+        .recent(base, base + 10, 100)
+        .await
+        .map(|jobs| jobs.iter().filter(|job| ids.contains(&job.id) && job.state == State::Done).count());
     expect("recent jobs show their latest state", states, 5)
 }
 

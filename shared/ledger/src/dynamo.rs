@@ -64,7 +64,14 @@ impl DynamoStore {
         Ok(jobs)
     }
 
-    async fn query(&self, index: &str, key: &str, range: (&str, u64, u64), newest_first: bool, most: usize) -> Result<Vec<Job>, Failure> {
+    async fn query(
+        &self,
+        index: &str,
+        key: &str,
+        range: (&str, u64, u64),
+        newest_first: bool,
+        most: usize,
+    ) -> Result<Vec<Job>, Failure> {
         let (partition, sort) = (format!("{index}_pk"), range.0);
         let partition = if index == "recent" { "day_pk".to_owned() } else { partition };
         let answer = self
@@ -122,7 +129,9 @@ impl Store for DynamoStore {
     }
 
     async fn due(&self, now_ms: u64, most: usize) -> Result<Vec<Job>, Failure> {
-        let ask = |value| async move { self.query("due", &format!("sweep#{value}"), ("look_at_ms", 0, now_ms), false, most).await };
+        let ask = |value| async move {
+            self.query("due", &format!("sweep#{value}"), ("look_at_ms", 0, now_ms), false, most).await
+        };
         let mut jobs = self.spread(ask).await?;
         jobs.sort_by_key(|job| job.look_at_ms);
         jobs.truncate(most);
@@ -190,10 +199,14 @@ fn to_item(job: &Job) -> Result<Item, Failure> {
 }
 
 fn to_job(item: &Item) -> Result<Job, Failure> {
-    let members: Map<String, Value> =
-        item.iter().filter(|(name, _)| !name.ends_with("pk")).map(|(name, value)| (name.clone(), to_value(value))).collect();
-    serde_json::from_value(Value::Object(members))
-        .map_err(|error| Failure::internal("LedgerShape", format!("the ledger holds a job this release can't read: {error}")))
+    let members: Map<String, Value> = item
+        .iter()
+        .filter(|(name, _)| !name.ends_with("pk"))
+        .map(|(name, value)| (name.clone(), to_value(value)))
+        .collect();
+    serde_json::from_value(Value::Object(members)).map_err(|error| {
+        Failure::internal("LedgerShape", format!("the ledger holds a job this release can't read: {error}"))
+    })
 }
 
 fn to_attribute(value: Value) -> AttributeValue {
@@ -203,7 +216,9 @@ fn to_attribute(value: Value) -> AttributeValue {
         Value::Number(number) => AttributeValue::N(number.to_string()),
         Value::String(text) => AttributeValue::S(text),
         Value::Array(values) => AttributeValue::L(values.into_iter().map(to_attribute).collect()),
-        Value::Object(members) => AttributeValue::M(members.into_iter().map(|(name, value)| (name, to_attribute(value))).collect()),
+        Value::Object(members) => {
+            AttributeValue::M(members.into_iter().map(|(name, value)| (name, to_attribute(value))).collect())
+        }
     }
 }
 

@@ -110,7 +110,14 @@ impl Ledger {
     ///
     /// # Errors
     /// The store's.
-    pub async fn record_stillborn(&self, id: &str, raw_hash: &str, origin: &str, failure: Failure, now_ms: u64) -> Result<(), Failure> {
+    pub async fn record_stillborn(
+        &self,
+        id: &str,
+        raw_hash: &str,
+        origin: &str,
+        failure: Failure,
+        now_ms: u64,
+    ) -> Result<(), Failure> {
         let job = protocol::stillborn(id, raw_hash, origin, failure, now_ms, &self.token());
         self.swap(&job, None).await.map(|_| ())
     }

@@ -50,7 +50,11 @@ impl Store for MemoryStore {
     }
 
     async fn recent(&self, since_ms: u64, until_ms: u64, most: usize) -> Result<Vec<Job>, Failure> {
-        Ok(self.listed(|job| (since_ms..=until_ms).contains(&job.received_ms), |job| -i128::from(job.received_ms), most))
+        Ok(self.listed(
+            |job| (since_ms..=until_ms).contains(&job.received_ms),
+            |job| -i128::from(job.received_ms),
+            most,
+        ))
     }
 
     async fn count(&self, counter: &str, _expires_s: u64) -> Result<u64, Failure> {

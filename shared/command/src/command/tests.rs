@@ -8,14 +8,16 @@ fn problems(record: &str) -> String {
 #[test]
 fn the_shape_in_the_readme_is_a_copy() {
     let command =
-        Command::parse(br#"{"source":"s3://in-bucket/trips.csv","dest":"s3://out-bucket/trips/","command":"copy"}"#).unwrap();
+        Command::parse(br#"{"source":"s3://in-bucket/trips.csv","dest":"s3://out-bucket/trips/","command":"copy"}"#)
+            .unwrap();
     assert_eq!(command.action, Action::Copy);
     assert_eq!((command.mode, command.when, command.job_id), (Mode::Auto, When::OffPeak, None));
 }
 
 #[test]
 fn convert_defaults_to_snappy_parquet() {
-    let command = Command::parse(br#"{"source":"s3://in-bucket/a","dest":"s3://out-bucket/b","command":"convert"}"#).unwrap();
+    let command =
+        Command::parse(br#"{"source":"s3://in-bucket/a","dest":"s3://out-bucket/b","command":"convert"}"#).unwrap();
     assert_eq!(command.action, Action::Convert { format: Format::Parquet, compression: Compression::Snappy });
 }
 
@@ -54,14 +56,26 @@ fn what_is_not_an_object_is_said_shortly() {
 
 #[test]
 fn members_given_twice_and_contradictions_are_refused() {
-    let twice = r#"{"source":"s3://in-bucket/a","dest":"s3://out-bucket/b","dest":"s3://out-bucket/c","command":"copy"}"#;
+    let twice =
+        r#"{"source":"s3://in-bucket/a","dest":"s3://out-bucket/b","dest":"s3://out-bucket/c","command":"copy"}"#;
     assert!(problems(twice).contains("given twice"));
     let base = r#""source":"s3://in-bucket/a","dest":"s3://out-bucket/b""#;
     assert!(problems(&format!(r#"{{{base},"command":"copy","format":"csv"}}"#)).contains("belong to `convert`"));
-    assert!(problems(&format!(r#"{{{base},"command":"convert","format":"csv","compression":"snappy"}}"#)).contains("csv takes"));
-    assert!(problems(&format!(r#"{{{base},"command":"copy","mode":"realtime","when":"off-peak"}}"#)).contains("contradicts"));
-    assert!(problems(r#"{"source":"s3://in-bucket/a/","dest":"s3://in-bucket/a","command":"copy"}"#).contains("same place"));
-    assert!(problems(r#"{"source":"s3://in-bucket/a/","dest":"s3://in-bucket/a/b/","command":"copy"}"#).contains("lies inside"));
+    assert!(
+        problems(&format!(r#"{{{base},"command":"convert","format":"csv","compression":"snappy"}}"#))
+            .contains("csv takes")
+    );
+    assert!(
+        problems(&format!(r#"{{{base},"command":"copy","mode":"realtime","when":"off-peak"}}"#))
+            .contains("contradicts")
+    );
+    assert!(
+        problems(r#"{"source":"s3://in-bucket/a/","dest":"s3://in-bucket/a","command":"copy"}"#).contains("same place")
+    );
+    assert!(
+        problems(r#"{"source":"s3://in-bucket/a/","dest":"s3://in-bucket/a/b/","command":"copy"}"#)
+            .contains("lies inside")
+    );
 }
 
 #[test]

@@ -49,7 +49,9 @@ impl Avro {
         };
         let writer = WriterBuilder::new(schema.as_ref().clone()).with_compression(codec);
         let writer = writer.build::<Vec<u8>, AvroOcfFormat>(Vec::new()).map_err(failed)?;
-        let sync = *writer.sync_marker().ok_or_else(|| ConvertError::Internal("an Avro file without a sync marker".to_owned()))?;
+        let sync = *writer
+            .sync_marker()
+            .ok_or_else(|| ConvertError::Internal("an Avro file without a sync marker".to_owned()))?;
         let avro = Self { schema, compression, header: writer.into_inner(), sync };
         // What the encoder refuses, it refuses when it is built.
         avro.begin()?;
@@ -61,14 +63,17 @@ impl Avro {
     }
 
     pub(crate) fn begin(&self) -> Result<Blocks<'_>, ConvertError> {
-        let encoder = WriterBuilder::new(self.schema.as_ref().clone()).build_encoder::<AvroBinaryFormat>().map_err(failed)?;
+        let encoder =
+            WriterBuilder::new(self.schema.as_ref().clone()).build_encoder::<AvroBinaryFormat>().map_err(failed)?;
         Ok(Blocks { codec: self, encoder, bytes: Vec::new(), rows: 0 })
     }
 
     fn compress(&self, raw: &[u8]) -> Result<Vec<u8>, ConvertError> {
         Ok(match self.compression {
             Compression::Snappy => {
-                let mut data = snap::raw::Encoder::new().compress_vec(raw).map_err(|error| ConvertError::Internal(error.to_string()))?;
+                let mut data = snap::raw::Encoder::new()
+                    .compress_vec(raw)
+                    .map_err(|error| ConvertError::Internal(error.to_string()))?;
                 let mut crc = flate2::Crc::new();
                 crc.update(raw);
                 data.extend(crc.sum().to_be_bytes());
@@ -87,10 +92,17 @@ impl Avro {
 
 impl Blocks<'_> {
     pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<(), ConvertError> {
-        let arrays: Result<Vec<ArrayRef>, _> =
-            self.codec.schema.fields().iter().zip(batch.columns()).map(|(field, array)| cast(array, field.data_type())).collect();
+        let arrays: Result<Vec<ArrayRef>, _> = self
+            .codec
+            .schema
+            .fields()
+            .iter()
+            .zip(batch.columns())
+            .map(|(field, array)| cast(array, field.data_type()))
+            .collect();
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let batch = arrays.and_then(|arrays| RecordBatch::try_new_with_options(Arc::clone(&self.codec.schema), arrays, &options));
+        let batch = arrays
+            .and_then(|arrays| RecordBatch::try_new_with_options(Arc::clone(&self.codec.schema), arrays, &options));
         let batch = batch.map_err(|error| ConvertError::Internal(format!("Avro: {error}")))?;
         let mut from = 0;
         while from < batch.num_rows() {
@@ -144,7 +156,9 @@ fn legal<'a>(fields: impl Iterator<Item = &'a FieldRef>) -> Vec<Field> {
 fn legal_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Struct(members) => DataType::Struct(legal(members.iter()).into()),
-        DataType::List(item) => DataType::List(Arc::new(Field::new("item", legal_type(item.data_type()), item.is_nullable()))),
+        DataType::List(item) => {
+            DataType::List(Arc::new(Field::new("item", legal_type(item.data_type()), item.is_nullable())))
+        }
         DataType::Dictionary(_, value) => legal_type(value),
         other => other.clone(),
     }

@@ -95,7 +95,8 @@ impl RowGroup<'_> {
         let mut writers = self.columns.iter_mut();
         for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
             for leaf in compute_leaves(field, array).map_err(failed)? {
-                let writer = writers.next().ok_or_else(|| ConvertError::Internal("Parquet: too many leaves".to_owned()))?;
+                let writer =
+                    writers.next().ok_or_else(|| ConvertError::Internal("Parquet: too many leaves".to_owned()))?;
                 writer.write(&leaf).map_err(failed)?;
             }
         }

@@ -97,7 +97,9 @@ fn push_csv(out: &mut Vec<u8>, batch: &RecordBatch) -> Result<(), ConvertError> 
 }
 
 fn write_cell(out: &mut Vec<u8>, cell: &str) {
-    let plain = !cell.is_empty() && !cell.bytes().any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')) && cell.trim() == cell;
+    let plain = !cell.is_empty()
+        && !cell.bytes().any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r'))
+        && cell.trim() == cell;
     if plain {
         out.extend_from_slice(cell.as_bytes());
     } else {

@@ -1,0 +1,42 @@
+# `make` alone says what there is.
+SHELL := /bin/bash
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# The same target for plain cargo and for cargo-lambda, which always names one: so they share what they build.
+export CARGO_BUILD_TARGET ?= $(HOST)
+# The host's own linker for the laptop; `make build` uses zig, for Amazon Linux 2023's glibc whatever this host has.
+export SAM_CLI_TELEMETRY := 0
+export AWS_DEFAULT_REGION ?= us-east-1
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help setup demo local-up local-down test lint fmt build deploy clean
+help: ## This list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.done ## Install the pinned tools into .venv
+$(VENV)/.done: tools/requirements.txt
+	python3 -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -r tools/requirements.txt
+	@touch $@
+
+test: ## Unit, property and conformance tests
+	cargo test --locked --workspace
+
+lint: setup ## Formatting, clippy, the template
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	sam validate --lint
+
+fmt: ## Format the code
+	cargo fmt --all
+
+build: setup ## What is deployed: optimised, for Amazon Linux 2023
+	sam build
+
+deploy: build ## Deploy to your AWS account, guided
+	sam deploy --guided
+
+clean: ## Forget what was built
+	cargo clean
+	rm -rf .aws-sam
