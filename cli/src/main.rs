@@ -1,2 +1,103 @@
-//! x
-fn main() {}
+//! `weir`: submit jobs, watch them, say what a file is, make data to play with.
+//!
+//! Exit codes: 0 done; 1 the job failed or the file can't be read; 2 the command line is wrong; 3 AWS could not be asked.
+
+mod detect;
+mod generate;
+mod jobs;
+mod submit;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use weir_lake::aws_config;
+use weir_ledger::DynamoStore;
+
+#[derive(Parser)]
+#[command(name = "weir", version, about = "A hybrid streaming and batch data pipeline for AWS")]
+struct Cli {
+    /// The stack's name: its stream is NAME-commands, its ledger NAME-ledger.
+    #[arg(long, env = "WEIR_STACK", default_value = "weir", global = true)]
+    stack: String,
+    /// The AWS profile, as for the AWS CLI.
+    #[arg(long, global = true)]
+    profile: Option<String>,
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Put a command on the stream.
+    Submit(submit::Submit),
+    /// List recent jobs.
+    Jobs(jobs::Jobs),
+    /// Everything known of one job.
+    Job(jobs::One),
+    /// Say what a file is: a path, or s3://bucket/key.
+    Detect(detect::Detect),
+    /// Make realistic data.
+    Generate(generate::Generate),
+}
+
+/// Why the CLI stops: the exit code and what to say.
+struct Stop(u8, String);
+
+impl Stop {
+    fn aws(error: impl std::fmt::Display) -> Self {
+        Self(
+            3,
+            format!(
+                "{error}\nThe region, endpoint and credentials are read as the AWS CLI reads them; `--stack` names the stack."
+            ),
+        )
+    }
+}
+
+/// The stack, as far as the CLI talks to it.
+struct Stack {
+    name: String,
+    aws: ::aws_config::SdkConfig,
+}
+
+impl Stack {
+    async fn open(cli: &Cli) -> Self {
+        let mut loader = aws_config();
+        if let Some(profile) = &cli.profile {
+            loader = loader.profile_name(profile);
+        }
+        Self { name: cli.stack.clone(), aws: loader.load().await }
+    }
+
+    fn stream(&self) -> String {
+        format!("{}-commands", self.name)
+    }
+
+    fn ledger(&self) -> DynamoStore {
+        DynamoStore::new(aws_sdk_dynamodb::Client::new(&self.aws), format!("{}-ledger", self.name))
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Verb::Submit(submit) => submit.run(&Stack::open(&cli).await).await,
+        Verb::Jobs(jobs) => jobs.run(&Stack::open(&cli).await).await,
+        Verb::Job(one) => one.run(&Stack::open(&cli).await).await,
+        Verb::Detect(detect) => detect.run(&cli).await,
+        Verb::Generate(generate) => generate.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop(code, said)) => {
+            eprintln!("weir: {said}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Milliseconds since the epoch.
+fn now_ms() -> u64 {
+    jiff::Timestamp::now().as_millisecond().unsigned_abs()
+}

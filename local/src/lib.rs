@@ -1,1 +1,6 @@
-//! x
+//! The laptop's AWS, where the emulator falls short of Lambda's documented rules.
+//!
+//! [`mapping`] is what an event source mapping does with a batch, purely; [`poller`] reads a shard and invokes.
+
+pub mod mapping;
+pub mod poller;

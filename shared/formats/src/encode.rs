@@ -18,7 +18,7 @@ use crate::{Columns, ConvertError, Sink, compress};
 
 /// How to encode, for one schema.
 pub(crate) enum Codec {
-    Parquet(parquet::Parquet),
+    Parquet(Box<parquet::Parquet>),
     Avro(avro::Avro),
     Text(text::Text),
 }
@@ -57,7 +57,7 @@ impl Codec {
     ) -> Result<Self, ConvertError> {
         let schema = columns.to_arrow();
         Ok(match format {
-            Format::Parquet => Self::Parquet(parquet::Parquet::new(compression, &schema, unique)?),
+            Format::Parquet => Self::Parquet(Box::new(parquet::Parquet::new(compression, &schema, unique)?)),
             Format::Avro => Self::Avro(avro::Avro::new(compression, &schema)?),
             Format::NdJson => Self::Text(text::Text::new(false, compression, schema)),
             Format::Csv => Self::Text(text::Text::new(true, compression, schema)),

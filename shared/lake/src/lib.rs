@@ -23,7 +23,7 @@ use bytes::Bytes;
 use weir_command::Location;
 use weir_delivery::Failure;
 
-pub use aws::{aws_config, http_client};
+pub use aws::{SdkConfig, aws_config, http_client};
 pub use copy::{CopySizes, OUT_OF_TIME, copy_object};
 #[cfg(feature = "formats")]
 pub use files::{S3Input, S3Output};

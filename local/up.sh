@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Starts the laptop's AWS, builds and deploys template.yaml with the real `sam`, and drives its mapping. Ends with the
+# processes' ids in target/local/pids. IAM is enforced for the functions (AUTH=true).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PORT="${WEIR_LOCAL_PORT:-4566}"
+dir=target/local
+mkdir -p "$dir"
+export AWS_ENDPOINT_URL="http://127.0.0.1:$PORT" AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
+export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0
+alive() { curl -fsS "$AWS_ENDPOINT_URL/_ministack/health" >/dev/null 2>&1; }
+local/down.sh
+echo "starting the local AWS on port $PORT"
+# Functions inherit this process's environment: with it they call here, and never the real AWS.
+AUTH=true LAMBDA_EXECUTOR=local BIND_HOST=127.0.0.1 GATEWAY_PORT="$PORT" SFTP_ENABLED=0 IOT_MTLS_ENABLED=0 \
+  DOCKER_HOST=unix:///nonexistent setsid ministack >"$dir/ministack.log" 2>&1 </dev/null &
+echo $! >"$dir/pids"
+for _ in $(seq 100); do alive && break; sleep 0.2; done
+alive || { echo "the local AWS does not answer; see $dir/ministack.log" >&2; exit 1; }
+echo "building (debug profile, host linker)"
+# A second build of the same function would find nothing to do; both functions are one binary.
+SAM_BUILD_MODE=debug CARGO_LAMBDA_COMPILER=cargo sam build >"$dir/build.log" 2>&1 || { tail -40 "$dir/build.log" >&2; exit 1; }
+echo "deploying template.yaml"
+sam deploy --config-env local >"$dir/deploy.log" 2>&1 || { tail -40 "$dir/deploy.log" >&2; exit 1; }
+target_dir="${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug"
+setsid "$target_dir/weir-local" >"$dir/weir-local.log" 2>&1 </dev/null &
+echo $! >>"$dir/pids"
+cat >"$dir/env" <<ENV
+export AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
+ENV
+echo "up: source $dir/env, then use aws and weir as on AWS"
