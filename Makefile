@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup demo local-up local-down test lint fmt build deploy clean
+.PHONY: help setup binaries demo local-up local-down test lint fmt build deploy clean
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -20,8 +20,21 @@ $(VENV)/.done: tools/requirements.txt
 	$(BIN)/pip install -q --disable-pip-version-check -r tools/requirements.txt
 	@touch $@
 
-test: ## Unit, property and conformance tests
+binaries:
+	cargo build --locked --workspace
+
+demo: local-up ## The main job, end to end, on a local AWS
+	@. target/local/env && $(BIN)/python local/demo.py; status=$$?; local/down.sh; exit $$status
+
+local-up: setup binaries ## Start a local AWS, deploy the stack to it, keep it for playing
+	@local/up.sh
+
+local-down: ## Stop the local AWS
+	@local/down.sh
+
+test: ## Unit, property and conformance tests, then the demo end to end
 	cargo test --locked --workspace
+	$(MAKE) demo
 
 lint: setup ## Formatting, clippy, the template
 	cargo fmt --all --check

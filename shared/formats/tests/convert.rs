@@ -1,5 +1,8 @@
 //! Conversions, judged by reading back what was written.
 
+// clippy.toml allows these in tests; helpers of an integration test are not recognised as such.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::io::Write;
 use std::sync::Arc;
 
