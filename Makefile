@@ -32,9 +32,9 @@ local-up: setup binaries ## Start a local AWS, deploy the stack to it, keep it f
 local-down: ## Stop the local AWS
 	@local/down.sh
 
-test: ## Unit, property and conformance tests, then the demo end to end
-	cargo test --locked --workspace
-	$(MAKE) demo
+test: local-up ## Unit, property, conformance and end-to-end tests, then the demo, on a local AWS
+	@. target/local/env && cargo test --locked --workspace && $(BIN)/python local/demo.py; \
+		status=$$?; local/down.sh; exit $$status
 
 lint: setup ## Formatting, clippy, the template
 	cargo fmt --all --check

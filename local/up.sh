@@ -25,7 +25,11 @@ sam deploy --config-env local >"$dir/deploy.log" 2>&1 || { tail -40 "$dir/deploy
 target_dir="${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug"
 setsid "$target_dir/weir-local" >"$dir/weir-local.log" 2>&1 </dev/null &
 echo $! >>"$dir/pids"
+output() { aws cloudformation describe-stacks --stack-name weir --output text \
+  --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue"; }
 cat >"$dir/env" <<ENV
+export WEIR_INPUT_BUCKET=$(output InputBucketName) WEIR_OUTPUT_BUCKET=$(output OutputBucketName)
+export WEIR_DEAD_LETTER_BUCKET=$(output DeadLetterBucketName)
 export AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
 ENV
 echo "up: source $dir/env, then use aws and weir as on AWS"
