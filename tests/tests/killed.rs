@@ -1,0 +1,58 @@
+//! A function that is killed in the middle of a job. In a binary of its own: it kills every process of the function.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use weir_ledger::{Speed, State, Store};
+use weir_tests::{Failed, Stack};
+
+/// SIGKILLs the stream function's processes; says how many there were.
+fn kill_realtime() -> Result<usize, Failed> {
+    let mut killed = 0;
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        // Processes that end meanwhile, or are not ours, have nothing to read.
+        let environ = std::fs::read(path.join("environ")).unwrap_or_default();
+        let mut variables = environ.split(|byte| *byte == 0);
+        let is_function = variables.any(|variable| variable == b"AWS_LAMBDA_FUNCTION_NAME=weir-realtime");
+        if let (true, Some(pid)) = (is_function, path.file_name().and_then(|name| name.to_str())) {
+            killed += usize::from(std::process::Command::new("kill").args(["-9", pid]).status()?.success());
+        }
+    }
+    Ok(killed)
+}
+
+#[tokio::test]
+async fn a_killed_functions_job_is_done_once_by_the_worker() -> Result<(), Failed> {
+    const ROWS: usize = 1_500_000;
+    let stack = Stack::open("killed").await?;
+    let text: String = std::iter::once("id,name,price\n".to_owned())
+        .chain((0..ROWS).map(|n| format!("{n},name {n},{n}.5\n")))
+        .collect();
+    stack.put("large.csv", &text).await?;
+    let id = format!("{}-j", stack.run);
+    let record = json!({
+        "job_id": id, "command": "convert",
+        "source": stack.input("large.csv")?.to_string(), "dest": stack.output("large/")?.to_string(),
+    });
+    stack.send(&[record.to_string().into_bytes()]).await?;
+
+    let begun = Instant::now();
+    while stack.ledger.get(&id).await?.is_none_or(|job| job.state != State::Running) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the job was never seen running");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(kill_realtime()? > 0, "there was no function to kill");
+
+    // The lease must end and the sweep must come: 20 + 2 s, and up to 70 s.
+    let job = loop {
+        match stack.ledger.get(&id).await? {
+            Some(job) if job.state.is_final() => break job,
+            _ if begun.elapsed() > Duration::from_secs(180) => return Err("nobody took the job over".into()),
+            _ => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    };
+    assert_eq!((job.state, job.speed, job.attempts, job.fence), (State::Done, Some(Speed::Worker), 2, 2));
+    assert_eq!(job.report.and_then(|report| report.rows), Some(ROWS as u64));
+    Ok(())
+}
