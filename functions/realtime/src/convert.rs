@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use weir_command::{Command, Compression, Format, Location};
 use weir_delivery::Failure;
-use weir_formats::{ConvertError, Input, Settings, Summary, convert};
+use weir_formats::{ConvertError, Settings, Summary, convert};
 use weir_lake::{Lake, ObjectInfo, S3Input, S3Output};
 use weir_ledger::Report;
 
@@ -50,8 +50,7 @@ pub async fn run(
     // Parsing and encoding are work for a thread that may block.
     let converted = tokio::task::spawn_blocking(move || {
         let runtime = Handle::current();
-        let input = |info| Arc::new(S3Input::new(Arc::clone(&owned), info, runtime.clone())) as Arc<dyn Input>;
-        let inputs: Vec<_> = objects.into_iter().map(input).collect();
+        let inputs = S3Input::all(&owned, objects, &runtime);
         let sink = S3Output::new(Arc::clone(&owned), place, runtime.clone());
         convert(&inputs, to.0, to.1, &sink, &settings)
     });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiter::{Jiter, JiterErrorType, JsonErrorType, JsonValue};
 
 use crate::compress::{Wrapping, unwrap};
-use crate::csv;
+use crate::csv::{self, Layout};
 use crate::{Columns, ConvertError, Input, Kind, json, zipped};
 
 /// How much of the content is looked at.
@@ -66,8 +66,9 @@ pub struct Sniffed {
     pub columns: Columns,
     /// Columns whose values hardly repeat in the first rows of a text.
     pub(crate) unique: Vec<String>,
-    /// Text's first bytes as UTF-8.
-    pub(crate) head: String,
+    /// Of delimited text: which cell is which column, and the bytes of the header. Not the text itself: a job may have
+    /// tens of thousands of inputs, and all are looked at before the first is read.
+    pub(crate) layout: Option<(Arc<Layout>, u64)>,
 }
 
 impl fmt::Display for FileFormat {
@@ -171,8 +172,8 @@ fn named(name: &str) -> Option<&'static str> {
 }
 
 fn found(format: FileFormat, confidence: Confidence, saw: impl Into<String>) -> Sniffed {
-    let (columns, unique, head) = (Columns::default(), Vec::new(), String::new());
-    Sniffed { format, wrapping: Wrapping::None, confidence, saw: saw.into(), columns, unique, head }
+    let (columns, unique, layout) = (Columns::default(), Vec::new(), None);
+    Sniffed { format, wrapping: Wrapping::None, confidence, saw: saw.into(), columns, unique, layout }
 }
 
 fn look(content: &[u8], name: &str, whole: bool) -> Sniffed {
@@ -204,7 +205,6 @@ fn look(content: &[u8], name: &str, whole: bool) -> Sniffed {
         sniffed.columns = sample.columns();
         sniffed.unique = sample.hardly_repeating();
     }
-    sniffed.head = text;
     sniffed
 }
 
@@ -318,6 +318,8 @@ fn look_at_csv(text: &str, name: &str, whole: bool) -> Option<Sniffed> {
     let sample = csv::Sample::new(text, dialect, whole);
     sniffed.columns = sample.columns();
     sniffed.unique = sample.hardly_repeating();
+    let header_bytes = if header { csv::header_bytes(text, delimiter) as u64 } else { 0 };
+    sniffed.layout = Some((Arc::new(Layout::new(text, dialect)), header_bytes));
     Some(sniffed)
 }
 

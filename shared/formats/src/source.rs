@@ -84,13 +84,13 @@ impl Source {
                 Err(ConvertError::data(&name, format!("not a format that can be read: {}", sniffed.saw)))
             }
             FileFormat::Csv(dialect) => {
-                let layout = Arc::new(Layout::new(&sniffed.head, dialect));
+                let (layout, header_bytes) = sniffed
+                    .layout
+                    .clone()
+                    .ok_or_else(|| ConvertError::Internal("delimited text without a layout".to_owned()))?;
                 let mut text = text(input, sniffed)?;
-                if dialect.header {
-                    let length = csv::header_bytes(&sniffed.head, dialect.delimiter) as u64;
-                    let skipped = io::copy(&mut (&mut text).take(length), &mut io::sink());
-                    skipped.map_err(|error| ConvertError::reading(&name, "read the header", error))?;
-                }
+                let skipped = io::copy(&mut (&mut text).take(header_bytes), &mut io::sink());
+                skipped.map_err(|error| ConvertError::reading(&name, "read the header", error))?;
                 source(Reader::Csv(csv::Splitter::new(text, dialect.delimiter, block_bytes), layout))
             }
             FileFormat::NdJson | FileFormat::Json => {

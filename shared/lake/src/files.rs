@@ -10,8 +10,9 @@ use weir_formats::{Input, Output, Sink};
 
 use crate::{Lake, ObjectInfo, ObjectReader, Upload};
 
-/// An object up to this size is fetched whole, once: looking at it and reading it are one request.
-const WHOLE_BYTES: u64 = 4 << 20;
+/// Inputs of a job that are together no larger than this are fetched whole, once: looking at one and reading it are one
+/// request. Those of a larger job are not kept, because all of them are looked at before the first is read.
+const KEPT_BYTES: u64 = 16 << 20;
 
 /// An object on S3.
 pub struct S3Input {
@@ -19,14 +20,23 @@ pub struct S3Input {
     info: ObjectInfo,
     name: String,
     runtime: Handle,
+    keeps: bool,
     whole: OnceLock<Bytes>,
 }
 
 impl S3Input {
+    /// The inputs of one job.
+    pub fn all(lake: &Arc<dyn Lake>, objects: Vec<ObjectInfo>, runtime: &Handle) -> Vec<Arc<dyn Input>> {
+        let keeps = objects.iter().map(|object| object.size).sum::<u64>() <= KEPT_BYTES;
+        let input =
+            |info| Arc::new(Self { keeps, ..Self::new(Arc::clone(lake), info, runtime.clone()) }) as Arc<dyn Input>;
+        objects.into_iter().map(input).collect()
+    }
+
     /// An object as listed.
     pub fn new(lake: Arc<dyn Lake>, info: ObjectInfo, runtime: Handle) -> Self {
         let name = info.location.to_string();
-        Self { lake, info, name, runtime, whole: OnceLock::new() }
+        Self { lake, info, name, runtime, keeps: false, whole: OnceLock::new() }
     }
 
     fn fetch(&self, offset: u64, length: u64) -> io::Result<Bytes> {
@@ -35,7 +45,7 @@ impl S3Input {
     }
 
     fn whole(&self) -> io::Result<Option<Bytes>> {
-        if self.info.size > WHOLE_BYTES {
+        if !self.keeps {
             return Ok(None);
         }
         if let Some(bytes) = self.whole.get() {
