@@ -371,14 +371,13 @@ impl Reader {
     }
 }
 
-/// Why bytes are not a JSON object, without repeating a megabyte of them.
+/// Why bytes are not a JSON object, without showing any of them: reasons are logged, and what is not a command may be
+/// anything. The dead letter holds the bytes.
 fn not_an_object(bytes: &[u8], error: &serde_json::Error) -> String {
-    let begins: String = String::from_utf8_lossy(bytes.get(..32).unwrap_or(bytes)).into_owned();
-    let size = bytes.len();
     if error.is_data() {
-        return format!("the record is JSON but not an object; it begins with {}", quoted(&begins));
+        return "the record is JSON but not an object".to_owned();
     }
-    format!("the record is not JSON ({error}); its {size} bytes begin with {}", quoted(&begins))
+    format!("the record of {} bytes is not JSON ({error})", bytes.len())
 }
 
 fn kind_of(value: &Value) -> String {
