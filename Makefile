@@ -3,9 +3,9 @@ SHELL := /bin/bash
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 # The same target for plain cargo and for cargo-lambda, which always names one: so they share what they build.
 export CARGO_BUILD_TARGET ?= $(HOST)
-# The host's own linker for the laptop; `make build` uses zig, for Amazon Linux 2023's glibc whatever this host has.
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
+export WEIR_LOCAL_PORT ?= 4566
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)

@@ -8,8 +8,14 @@ dir=target/local
 mkdir -p "$dir"
 export AWS_ENDPOINT_URL="http://127.0.0.1:$PORT" AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
 export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0
-alive() { curl -fsS "$AWS_ENDPOINT_URL/_ministack/health" >/dev/null 2>&1; }
+alive() { python3 -c "import urllib.request as r; r.urlopen('$AWS_ENDPOINT_URL/_ministack/health', timeout=2)" 2>/dev/null; }
+taken() { python3 -c "import socket; socket.create_connection(('127.0.0.1', $PORT), 1)" 2>/dev/null; }
 local/down.sh
+for _ in $(seq 20); do taken || break; sleep 0.2; done
+if taken; then
+  echo "port $PORT is in use by something else; stop it, or: make demo WEIR_LOCAL_PORT=4567" >&2
+  exit 1
+fi
 echo "starting the local AWS on port $PORT"
 # Functions inherit this process's environment: with it they call here, and never the real AWS.
 AUTH=true LAMBDA_EXECUTOR=local BIND_HOST=127.0.0.1 GATEWAY_PORT="$PORT" SFTP_ENABLED=0 IOT_MTLS_ENABLED=0 \
