@@ -29,7 +29,7 @@ pub enum Plan {
 /// A job estimated to take longer than this does not stay in the stream's invocation: what is behind it waits.
 const STREAM_MS: u64 = 5_000;
 
-/// Estimates, deliberately pessimistic; `make bench` prints what this machine really does.
+/// Estimates, meant to be pessimistic, and not measured yet.
 const CONVERT_BYTES_PER_MS: u64 = 30_000;
 const CONVERT_OBJECT_MS: u64 = 60;
 const COPY_BYTES_PER_MS: u64 = 200_000;
