@@ -1,5 +1,7 @@
 //! The deployed local stack, as tests see it. `make test` starts it and says where it is by environment variables.
 
+pub mod function;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_kinesis::primitives::Blob;
@@ -19,6 +21,7 @@ pub struct Stack {
     /// Jobs.
     pub ledger: DynamoStore,
     kinesis: aws_sdk_kinesis::Client,
+    lambda: aws_sdk_lambda::Client,
     input: String,
     output: String,
     dead_letters: String,
@@ -43,6 +46,7 @@ impl Stack {
             lake: S3Lake::new(&aws),
             ledger: DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), "weir-ledger"),
             kinesis: aws_sdk_kinesis::Client::new(&aws),
+            lambda: aws_sdk_lambda::Client::new(&aws),
             input: set("WEIR_INPUT_BUCKET")?,
             output: set("WEIR_OUTPUT_BUCKET")?,
             dead_letters: set("WEIR_DEAD_LETTER_BUCKET")?,

@@ -9,6 +9,8 @@ use weir_formats::{ConvertError, Settings, Summary, convert};
 use weir_lake::{Lake, ObjectInfo, S3Input, S3Output};
 use weir_ledger::Report;
 
+use crate::time::now_ms;
+
 /// What a conversion came to.
 #[derive(Debug)]
 pub enum Converted {
@@ -34,7 +36,7 @@ pub fn output_of(command: &Command, job_id: &str) -> Location {
     command.dest.join(&format!("job={job_id}/"))
 }
 
-/// Converts objects.
+/// Converts objects; removes nothing that is not its own when the lease is over.
 ///
 /// # Errors
 /// The data's (`User`) or the lake's.
@@ -44,6 +46,7 @@ pub async fn run(
     to: (Format, Compression),
     output: Location,
     settings: Settings,
+    lease_until_ms: u64,
 ) -> Result<Converted, Failure> {
     let count = objects.len() as u64;
     let (place, owned) = (output.clone(), Arc::clone(lake));
@@ -62,6 +65,10 @@ pub async fn run(
         Err(error @ ConvertError::TooLargeToSpool { .. }) => return Ok(Converted::TooLarge(error.to_string())),
         Err(error) => return Err(to_failure(error)),
     };
+    // Whoever stalled until now may find the next owner's files here. The ledger says then that the job is lost.
+    if now_ms() >= lease_until_ms {
+        return Err(Failure::passing("Late", "the invocation stalled until its lease was over"));
+    }
     remove_others(lake.as_ref(), &output, &summary).await?;
     Ok(Converted::Done(report(summary, &output, count)))
 }

@@ -162,7 +162,8 @@ impl Runner {
                 };
                 let settings = Settings { stop, ..Settings::for_machine() };
                 let output = output_of(command, &job.id);
-                match convert::run(&self.lake, objects, (format, compression), output, settings).await? {
+                let to = (format, compression);
+                match convert::run(&self.lake, objects, to, output, settings, job.lease_until_ms).await? {
                     Converted::Done(report) => Ok(Done::Finished(report)),
                     Converted::OutOfTime if command.mode == Mode::Realtime && self.config.role == Role::Worker => {
                         Err(Failure::user(

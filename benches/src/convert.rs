@@ -1,0 +1,55 @@
+//! `bench-convert SOURCE FOLDER THREADS`: one conversion to Parquet from disk to disk, as the function does it from S3 to
+//! S3. Prints rows and milliseconds as JSON; whoever runs it looks at the process's memory and CPU time.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+use weir_command::{Compression, Format};
+use weir_formats::{FileInput, Input, Output, Settings, Sink, convert};
+
+struct Folder(PathBuf);
+
+struct FileSink(BufWriter<File>);
+
+impl Output for Folder {
+    fn create(&self, name: &str) -> io::Result<Box<dyn Sink>> {
+        Ok(Box::new(FileSink(BufWriter::with_capacity(1 << 20, File::create(self.0.join(name))?))))
+    }
+}
+
+impl Write for FileSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Sink for FileSink {
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(source), Some(folder), Some(threads)) = (arguments.next(), arguments.next(), arguments.next()) else {
+        return Err("usage: bench-convert SOURCE FOLDER THREADS".into());
+    };
+    let settings = Settings { threads: threads.parse()?, ..Settings::for_machine() };
+    let begun = Instant::now();
+    let inputs: Vec<Arc<dyn Input>> = vec![Arc::new(FileInput::open(source)?)];
+    let summary = convert(&inputs, Format::Parquet, Compression::Snappy, &Folder(folder.into()), &settings)?;
+    let ms = begun.elapsed().as_secs_f64() * 1000.0;
+    println!(
+        "{}",
+        json!({"rows": summary.rows, "ms": ms, "restarts": summary.restarts, "quarantined": summary.quarantined})
+    );
+    Ok(())
+}

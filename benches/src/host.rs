@@ -1,0 +1,52 @@
+//! `bench-host init BOOTSTRAP COUNT` and `bench-host jobs BOOTSTRAP COUNT`: a built bootstrap under the Lambda runtime API.
+//!
+//! Its variables are this process's own. `jobs` reads events, one a line, from standard input: the first `COUNT / 10` warm it
+//! up, and the rest are measured from the event's hand-over to the response. Prints milliseconds as a JSON array.
+
+use std::io::BufRead;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use weir_local::runtime::{Answer, Bootstrap};
+
+type Failed = Box<dyn std::error::Error>;
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failed> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(what), Some(binary), Some(count)) = (arguments.next(), arguments.next(), arguments.next()) else {
+        return Err("usage: bench-host init|jobs BOOTSTRAP COUNT".into());
+    };
+    let (binary, count): (_, usize) = (Path::new(&binary), count.parse()?);
+    let variables: Vec<(String, String)> = std::env::vars().collect();
+    match what.as_str() {
+        "init" => {
+            let mut times = Vec::with_capacity(count);
+            for _ in 0..count {
+                times.push(ms(Bootstrap::start(binary, "bench", &variables).await?.init));
+            }
+            println!("{}", json!({"ms": times}));
+        }
+        "jobs" => {
+            let function = Bootstrap::start(binary, "bench", &variables).await?;
+            let mut times = Vec::with_capacity(count);
+            for event in std::io::stdin().lock().lines().take(count + count / 10) {
+                let begun = Instant::now();
+                let answer = function.invoke(&event?, Duration::from_secs(30), Duration::ZERO).await?;
+                times.push(ms(begun.elapsed()));
+                if answer != Answer::Response(r#"{"batchItemFailures":[]}"#.to_owned()) {
+                    return Err(format!("the function answered {answer:?}").into());
+                }
+            }
+            let measured: Vec<f64> = times.split_off(count / 10);
+            println!("{}", json!({"ms": measured, "peak_bytes": function.peak_bytes()?}));
+        }
+        other => return Err(format!("no measure is called {other}").into()),
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! The built bootstrap under our own runtime API: the test decides its deadline, its lease, and what its requests meet.
+
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+use weir_local::faults::{Fault, Proxy, Rule};
+use weir_local::runtime::{Answer, Bootstrap};
+
+use crate::{Failed, Stack};
+
+/// A function of the stack, with a faulty AWS in front of it.
+pub struct Function {
+    /// Its process.
+    pub bootstrap: Bootstrap,
+    /// Between it and the local AWS.
+    pub proxy: Proxy,
+}
+
+/// What a function's process is told beside what the template sets.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Whose variables it gets: `realtime` or `worker`.
+    pub name: &'static str,
+    /// How long a lease outlives the deadline.
+    pub lease_grace_s: u64,
+}
+
+/// The stream's function, whose leases end with its deadline.
+pub const REALTIME: Setting = Setting { name: "realtime", lease_grace_s: 0 };
+/// The worker, likewise.
+pub const WORKER: Setting = Setting { name: "worker", lease_grace_s: 0 };
+
+/// The bootstrap that `sam build` made and `sam deploy` deployed.
+const BOOTSTRAP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.aws-sam/build/RealtimeFunction/bootstrap");
+
+impl Stack {
+    /// Starts a function as it is deployed, but here.
+    ///
+    /// # Errors
+    /// If it isn't deployed or does not start.
+    pub async fn function(&self, setting: Setting) -> Result<Function, Failed> {
+        let deployed = format!("weir-{}", setting.name);
+        let configuration = self.lambda.get_function_configuration().function_name(&deployed).send().await?;
+        let variables = configuration.environment().and_then(|environment| environment.variables());
+        let mut variables: Vec<(String, String)> =
+            variables.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let endpoint = std::env::var("AWS_ENDPOINT_URL").map_err(|_| "AWS_ENDPOINT_URL is not set")?;
+        let proxy = Proxy::start(0, &endpoint).await?;
+        variables.retain(|(name, _)| !name.starts_with("AWS_") && name != "LEASE_GRACE_SECONDS");
+        let own = [
+            ("LEASE_GRACE_SECONDS", setting.lease_grace_s.to_string()),
+            ("AWS_ENDPOINT_URL", proxy.endpoint()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+        ];
+        variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        let bootstrap = Bootstrap::start(Path::new(BOOTSTRAP), &deployed, &variables).await?;
+        Ok(Function { bootstrap, proxy })
+    }
+}
+
+impl Function {
+    /// Invokes it with a deadline; it may go on for a minute after it, as one that stalled does.
+    ///
+    /// # Errors
+    /// The clock's.
+    pub async fn invoke(&self, event: &str, timeout: Duration) -> Result<Answer, Failed> {
+        Ok(self.bootstrap.invoke(event, timeout, Duration::from_secs(60)).await?)
+    }
+
+    /// Sets a rule on all requests that hold these texts; returns its number.
+    pub fn fault(&self, contains: &[&str], fault: Fault, times: Option<u64>) -> usize {
+        let contains = contains.iter().map(ToString::to_string).collect();
+        self.proxy.faults.add(Rule { contains, fault, after: 0, times })
+    }
+
+    /// Waits until a rule holds a request.
+    ///
+    /// # Errors
+    /// After half a minute.
+    pub async fn held(&self, rule: usize) -> Result<(), Failed> {
+        for _ in 0..3000 {
+            if self.proxy.faults.held(rule) > 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Err("no request came to be held".into())
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// If there is no process.
+    pub fn kill(&self) -> Result<(), Failed> {
+        let killed = std::process::Command::new("kill").args(["-9", &self.bootstrap.pid().to_string()]).status()?;
+        if killed.success() { Ok(()) } else { Err("the function could not be killed".into()) }
+    }
+}
+
+/// Records as Lambda sends them, with the sequence numbers `1`, `2`, … behind `run`, a number.
+pub fn kinesis_event(run: u64, records: &[Vec<u8>]) -> String {
+    let record = |(index, data): (usize, &Vec<u8>)| {
+        let number = sequence_number(run, index);
+        json!({
+            "kinesis": {
+                "kinesisSchemaVersion": "1.0", "partitionKey": "test", "sequenceNumber": number,
+                "data": STANDARD.encode(data), "approximateArrivalTimestamp": 1_545_084_650.987,
+            },
+            "eventSource": "aws:kinesis", "eventVersion": "1.0", "eventName": "aws:kinesis:record",
+            "eventID": format!("shardId-000000000000:{number}"), "awsRegion": "us-east-1",
+            "eventSourceARN": "arn:aws:kinesis:us-east-1:000000000000:stream/weir-commands",
+        })
+    };
+    json!({"Records": records.iter().enumerate().map(record).collect::<Vec<_>>()}).to_string()
+}
+
+/// The number [`kinesis_event`] gives a record.
+pub fn sequence_number(run: u64, index: usize) -> String {
+    format!("4959033827149025660855969{run:024}{index:06}")
+}
+
+/// The partial-failure response that names these.
+pub fn failures(numbers: &[String]) -> Answer {
+    let failed: Vec<_> = numbers.iter().map(|number| json!({"itemIdentifier": number})).collect();
+    Answer::Response(json!({"batchItemFailures": failed}).to_string())
+}
