@@ -17,8 +17,10 @@ if taken; then
   exit 1
 fi
 echo "starting the local AWS on port $PORT"
-# Functions inherit this process's environment: with it they call here, and never the real AWS.
-AUTH=true LAMBDA_EXECUTOR=local BIND_HOST=127.0.0.1 GATEWAY_PORT="$PORT" SFTP_ENABLED=0 IOT_MTLS_ENABLED=0 \
+# Functions inherit this process's environment: with it they call here, through the proxy that can make their requests
+# fail (weir-local proxy), and never the real AWS.
+faults=$((PORT + 1))
+AWS_ENDPOINT_URL="http://127.0.0.1:$faults" AUTH=true LAMBDA_EXECUTOR=local BIND_HOST=127.0.0.1 GATEWAY_PORT="$PORT" SFTP_ENABLED=0 IOT_MTLS_ENABLED=0 \
   DOCKER_HOST=unix:///nonexistent setsid ministack >"$dir/ministack.log" 2>&1 </dev/null &
 echo $! >"$dir/pids"
 for _ in $(seq 100); do alive && break; sleep 0.2; done
@@ -29,8 +31,12 @@ SAM_BUILD_MODE=debug CARGO_LAMBDA_COMPILER=cargo sam build >"$dir/build.log" 2>&
 echo "deploying template.yaml"
 sam deploy --config-env local >"$dir/deploy.log" 2>&1 || { tail -40 "$dir/deploy.log" >&2; exit 1; }
 target_dir="${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug"
-setsid "$target_dir/weir-local" >"$dir/weir-local.log" 2>&1 </dev/null &
+setsid "$target_dir/weir-local" proxy --port "$faults" --upstream "$AWS_ENDPOINT_URL" >"$dir/proxy.log" 2>&1 </dev/null &
 echo $! >>"$dir/pids"
+setsid "$target_dir/weir-local" drive >"$dir/drive.log" 2>&1 </dev/null &
+echo $! >>"$dir/pids"
+for bucket in weir-sample-input weir-sample-output; do aws s3api create-bucket --bucket "$bucket" >/dev/null; done
+aws s3api put-object --bucket weir-sample-input --key trips.csv --body events/data/trips.csv >/dev/null
 output() { aws cloudformation describe-stacks --stack-name weir --output text \
   --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue"; }
 cat >"$dir/env" <<ENV

@@ -5,6 +5,7 @@
 
 use std::io::BufRead;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -28,12 +29,12 @@ async fn main() -> Result<(), Failed> {
         "init" => {
             let mut times = Vec::with_capacity(count);
             for _ in 0..count {
-                times.push(ms(Bootstrap::start(binary, "bench", &variables).await?.init));
+                times.push(ms(Bootstrap::start(binary, "bench", &variables, Stdio::null()).await?.init));
             }
             println!("{}", json!({"ms": times}));
         }
         "jobs" => {
-            let function = Bootstrap::start(binary, "bench", &variables).await?;
+            let function = Bootstrap::start(binary, "bench", &variables, Stdio::null()).await?;
             let mut times = Vec::with_capacity(count);
             for event in std::io::stdin().lock().lines().take(count + count / 10) {
                 let begun = Instant::now();

@@ -2,6 +2,7 @@
 //!
 //! [`mapping`] is what an event source mapping does with a batch, purely; [`poller`] reads a shard and invokes.
 
+pub mod chaos;
 pub mod faults;
 pub mod mapping;
 pub mod poller;

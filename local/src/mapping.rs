@@ -3,17 +3,63 @@
 //! Sources: Lambda developer guide, "How Lambda processes records from stream and queue-based event sources",
 //! "Configuring partial batch response with Kinesis Data Streams and Lambda", "Retain discarded batch records".
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
 use weir_delivery::kinesis::BatchResponse;
 
-/// A mapping's failure settings, as deployed.
+/// A mapping's settings, as deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
+    /// `BatchSize`.
+    pub batch_size: usize,
+    /// `MaximumBatchingWindowInSeconds`.
+    pub window: Duration,
+    /// `ParallelizationFactor`: batches of a shard that are invoked at a time.
+    pub lanes: usize,
+    /// `MaximumRecordAgeInSeconds`; `None` for -1.
+    pub oldest: Option<Duration>,
     /// `BisectBatchOnFunctionError`.
     pub bisect: bool,
     /// `MaximumRetryAttempts`; `None` for -1, without end.
     pub most_retries: Option<u32>,
     /// Whether `ReportBatchItemFailures` is on; if it is not, the response is ignored.
     pub reports: bool,
+}
+
+/// The most an invocation's payload may hold: "Lambda … invokes your function when … the payload size reaches 6 MB".
+const PAYLOAD_BYTES: usize = 6_000_000;
+
+/// How many of the records that wait, oldest first, are invoked now; zero for wait. `sizes` are what they add to the
+/// payload, `waited` how long the first one has waited.
+///
+/// "The batching window is over, the batch size is met, or the payload limit is": developer guide, "Batching behavior".
+pub fn cut(sizes: impl IntoIterator<Item = usize>, waited: Duration, settings: &Settings) -> usize {
+    let (mut count, mut bytes) = (0, 0);
+    for size in sizes {
+        bytes += size;
+        if count == settings.batch_size || (count > 0 && bytes > PAYLOAD_BYTES) {
+            return count;
+        }
+        count += 1;
+    }
+    if count == settings.batch_size || waited >= settings.window { count } else { 0 }
+}
+
+/// Which of a shard's concurrent batches a record belongs to: "in-order processing at the partition-key level".
+pub fn lane(partition_key: &str, settings: &Settings) -> usize {
+    let mut hasher = DefaultHasher::new();
+    partition_key.hash(&mut hasher);
+    usize::try_from(hasher.finish() % settings.lanes.max(1) as u64).unwrap_or(0)
+}
+
+/// Which shards, listed with their parents, are read now: not yet begun, and every parent that is still listed is finished. "Lambda … processes the
+/// parent shard's records to their end before it begins with a child": "a resharded stream keeps its order".
+pub fn ready(shards: &[(String, Vec<String>)], begun: &HashSet<String>, finished: &HashSet<String>) -> Vec<String> {
+    let waits_for = |parent: &String| shards.iter().any(|(listed, _)| listed == parent) && !finished.contains(parent);
+    let free = |(shard, parents): &&(String, Vec<String>)| !begun.contains(shard) && !parents.iter().any(waits_for);
+    shards.iter().filter(free).map(|(shard, _)| shard.clone()).collect()
 }
 
 /// Records that are invoked together, and how often they were retried.
@@ -86,7 +132,52 @@ mod tests {
     use proptest::prelude::*;
     use weir_delivery::kinesis::ItemFailure;
 
-    const SETTINGS: Settings = Settings { bisect: true, most_retries: Some(2), reports: true };
+    const SETTINGS: Settings = Settings {
+        batch_size: 3,
+        window: Duration::from_secs(2),
+        lanes: 4,
+        oldest: None,
+        bisect: true,
+        most_retries: Some(2),
+        reports: true,
+    };
+
+    #[test]
+    fn a_batch_is_cut_by_count_by_bytes_or_by_the_window() {
+        let (early, late) = (Duration::ZERO, Duration::from_secs(2));
+        for (sizes, waited, count) in [
+            (vec![], late, 0),
+            (vec![1, 1], early, 0),
+            (vec![1, 1], late, 2),
+            (vec![1, 1, 1], early, 3),
+            (vec![1, 1, 1, 1], early, 3),
+            (vec![4_000_000, 1_000_000, 2_000_000], early, 2),
+            (vec![9_000_000, 1], early, 1),
+        ] {
+            assert_eq!(cut(sizes.clone(), waited, &SETTINGS), count, "{sizes:?} {waited:?}");
+        }
+    }
+
+    #[test]
+    fn a_partition_key_has_one_lane_and_all_lanes_are_used() {
+        let lanes: std::collections::BTreeSet<usize> = (0..99).map(|n| lane(&n.to_string(), &SETTINGS)).collect();
+        assert_eq!(lanes.len(), 4);
+        assert_eq!(lane("same", &SETTINGS), lane("same", &SETTINGS));
+        assert_eq!(lane("any", &Settings { lanes: 1, ..SETTINGS }), 0);
+    }
+
+    #[test]
+    fn a_child_shard_waits_for_its_parents() {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let shards = [("old", &["trimmed"][..]), ("left", &["old"]), ("merged", &["old", "other"]), ("other", &[])]
+            .map(|(shard, parents)| (shard.to_owned(), owned(parents)));
+        let names = |begun: &[&str], finished: &[&str]| {
+            ready(&shards, &owned(begun).into_iter().collect(), &owned(finished).into_iter().collect())
+        };
+        assert_eq!(names(&[], &[]), ["old", "other"]);
+        assert_eq!(names(&["old", "other"], &["old"]), ["left"]);
+        assert_eq!(names(&["old", "other", "left"], &["old", "other"]), ["merged"]);
+    }
 
     fn batch(records: &[&str]) -> Batch<String> {
         Batch { records: records.iter().map(ToString::to_string).collect(), retries: 0 }

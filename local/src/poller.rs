@@ -1,116 +1,257 @@
-//! Reads each shard of a mapped stream and invokes the function, one batch at a time and shard.
+//! Reads the shards of a mapped stream and invokes the function, by the rules of [`mapping`].
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::error::Error;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use aws_sdk_kinesis::types::{Record, ShardIteratorType};
+use aws_sdk_kinesis::types::{Record, Shard, ShardIteratorType};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use crate::mapping::{Batch, Ended, Next, Settings, next};
+use crate::chaos::{self, Dice};
+use crate::mapping::{self, Batch, Ended, Next, Settings};
 
 type Failed = Box<dyn Error + Send + Sync>;
 
 /// How often an empty shard is asked again. Lambda asks once a second; a laptop need not wait.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// One shard of one mapping.
-struct Shard {
+/// How often the stream is asked for new shards.
+const LOOK_FOR_SHARDS: Duration = Duration::from_secs(2);
+
+/// What a record adds to the payload beside its data.
+const ENVELOPE_BYTES: usize = 600;
+
+/// One mapping: a stream into a function.
+struct Mapping {
     kinesis: aws_sdk_kinesis::Client,
     lambda: aws_sdk_lambda::Client,
     s3: aws_sdk_s3::Client,
     function: String,
     stream_arn: String,
-    shard: String,
-    batch_size: usize,
     settings: Settings,
     on_failure_bucket: Option<String>,
+    from: ShardIteratorType,
+    dice: Arc<Dice>,
 }
 
 /// Drives every Kinesis mapping of a function until something fails.
 ///
 /// # Errors
 /// What AWS answered.
-pub async fn run(aws: &weir_lake::SdkConfig, function: &str) -> Result<(), Failed> {
+pub async fn run(
+    aws: &weir_lake::SdkConfig,
+    function: &str,
+    from: ShardIteratorType,
+    dice: Arc<Dice>,
+) -> Result<(), Failed> {
     let lambda = aws_sdk_lambda::Client::new(aws);
     let listed = lambda.list_event_source_mappings().function_name(function).send().await?;
-    let mut shards = tokio::task::JoinSet::new();
-    for mapping in listed.event_source_mappings() {
-        for shard in shards_of(aws, &lambda, function, mapping).await? {
-            println!("weir-local: driving {} of {} into {function}", shard.shard, shard.stream_arn);
-            shards.spawn(shard.drive());
+    let mut mappings = JoinSet::new();
+    for deployed in listed.event_source_mappings() {
+        if deployed.event_source_arn().is_some_and(|arn| arn.contains(":kinesis:")) {
+            let mapping = Mapping::new(aws, function, deployed, from.clone(), Arc::clone(&dice));
+            println!("weir-local: driving {} into {function}: {:?}", mapping.stream_arn, mapping.settings);
+            mappings.spawn(Arc::new(mapping).drive());
         }
     }
-    if shards.is_empty() {
+    if mappings.is_empty() {
         return Err(format!("{function} has no Kinesis mapping; is the stack deployed?").into());
     }
-    while let Some(ended) = shards.join_next().await {
+    while let Some(ended) = mappings.join_next().await {
         ended??;
     }
     Ok(())
 }
 
-async fn shards_of(
-    aws: &weir_lake::SdkConfig,
-    lambda: &aws_sdk_lambda::Client,
-    function: &str,
-    mapping: &EventSourceMappingConfiguration,
-) -> Result<Vec<Shard>, Failed> {
-    let stream_arn = mapping.event_source_arn().unwrap_or_default().to_owned();
-    let Some((_, stream)) = stream_arn.split_once(":stream/") else { return Ok(Vec::new()) };
-    let kinesis = aws_sdk_kinesis::Client::new(aws);
-    let destination =
-        mapping.destination_config().and_then(|config| config.on_failure()).and_then(|to| to.destination());
-    let settings = Settings {
+/// The settings of a deployed mapping; what is not set is as the API reference says.
+fn settings_of(mapping: &EventSourceMappingConfiguration) -> Settings {
+    let count = |set: Option<i32>, or: usize| set.and_then(|set| usize::try_from(set).ok()).unwrap_or(or);
+    let seconds = |set: Option<i32>| set.and_then(|set| u64::try_from(set).ok()).map(Duration::from_secs);
+    Settings {
+        batch_size: count(mapping.batch_size(), 100),
+        window: seconds(mapping.maximum_batching_window_in_seconds()).unwrap_or_default(),
+        lanes: count(mapping.parallelization_factor(), 1).max(1),
+        oldest: seconds(mapping.maximum_record_age_in_seconds()),
         bisect: mapping.bisect_batch_on_function_error().unwrap_or(false),
         most_retries: mapping.maximum_retry_attempts().and_then(|most| u32::try_from(most).ok()),
         reports: !mapping.function_response_types().is_empty(),
-    };
-    let listed = kinesis.list_shards().stream_name(stream).send().await?;
-    let shard = |id: &str| Shard {
-        kinesis: kinesis.clone(),
-        lambda: lambda.clone(),
-        s3: weir_lake::S3Lake::new(aws).client().clone(),
-        function: function.to_owned(),
-        stream_arn: stream_arn.clone(),
-        shard: id.to_owned(),
-        batch_size: mapping.batch_size().and_then(|size| usize::try_from(size).ok()).unwrap_or(100),
-        settings,
-        on_failure_bucket: destination.and_then(|arn| arn.strip_prefix("arn:aws:s3:::")).map(str::to_owned),
-    };
-    Ok(listed.shards().iter().map(|one| shard(one.shard_id())).collect())
+    }
 }
 
-impl Shard {
-    async fn drive(self) -> Result<(), Failed> {
-        let asked = self.kinesis.get_shard_iterator().stream_arn(&self.stream_arn).shard_id(&self.shard);
-        let begun = asked.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await?;
+impl Mapping {
+    fn new(
+        aws: &weir_lake::SdkConfig,
+        function: &str,
+        deployed: &EventSourceMappingConfiguration,
+        from: ShardIteratorType,
+        dice: Arc<Dice>,
+    ) -> Self {
+        let on_failure = deployed.destination_config().and_then(|config| config.on_failure());
+        let bucket = on_failure.and_then(|to| to.destination()).and_then(|arn| arn.strip_prefix("arn:aws:s3:::"));
+        Self {
+            kinesis: aws_sdk_kinesis::Client::new(aws),
+            lambda: aws_sdk_lambda::Client::new(aws),
+            s3: weir_lake::S3Lake::new(aws).client().clone(),
+            function: function.to_owned(),
+            stream_arn: deployed.event_source_arn().unwrap_or_default().to_owned(),
+            settings: settings_of(deployed),
+            on_failure_bucket: bucket.map(str::to_owned),
+            from,
+            dice,
+        }
+    }
+
+    /// Begins shards as they come to be, and ends when there is none left.
+    async fn drive(self: Arc<Self>) -> Result<(), Failed> {
+        let (mut begun, mut finished) = (HashSet::new(), HashSet::new());
+        let mut running = JoinSet::new();
+        loop {
+            let listed = self.kinesis.list_shards().stream_arn(&self.stream_arn).send().await?;
+            let parents =
+                |shard: &Shard| shard.parent_shard_id.iter().chain(&shard.adjacent_parent_shard_id).cloned().collect();
+            let shards: Vec<(String, Vec<String>)> =
+                listed.shards().iter().map(|shard| (shard.shard_id().to_owned(), parents(shard))).collect();
+            // What comes to be later is a child, and read from its beginning.
+            let from = if begun.is_empty() { self.from.clone() } else { ShardIteratorType::TrimHorizon };
+            for shard in mapping::ready(&shards, &begun, &finished) {
+                running.spawn(Arc::clone(&self).read(shard.clone(), from.clone()));
+                begun.insert(shard);
+            }
+            tokio::select! {
+                Some(ended) = running.join_next() => { finished.insert(ended??); }
+                () = tokio::time::sleep(LOOK_FOR_SHARDS) => {}
+            }
+        }
+    }
+
+    /// Reads a shard to its end; returns its name when all that was in it is done.
+    async fn read(self: Arc<Self>, shard: String, from: ShardIteratorType) -> Result<String, Failed> {
+        let asked = self.kinesis.get_shard_iterator().stream_arn(&self.stream_arn).shard_id(&shard);
+        let begun = asked.shard_iterator_type(from).send().await?;
         let mut iterator = begun.shard_iterator().map(str::to_owned);
+        let mut lanes = Vec::new();
+        let mut running = JoinSet::new();
+        for _ in 0..self.settings.lanes {
+            let (lane, records) = mpsc::channel(self.settings.batch_size);
+            lanes.push(lane);
+            running.spawn(Arc::clone(&self).work(shard.clone(), records));
+        }
         while let Some(at) = iterator {
-            let got =
-                self.kinesis.get_records().shard_iterator(at).limit(i32::try_from(self.batch_size)?).send().await?;
+            let got = self.kinesis.get_records().shard_iterator(at).limit(1000).send().await?;
             iterator = got.next_shard_iterator().map(str::to_owned);
             if got.records().is_empty() {
                 tokio::time::sleep(PAUSE).await;
+            }
+            for record in got.records {
+                let lane = mapping::lane(record.partition_key().unwrap_or_default(), &self.settings);
+                let Some(lane) = lanes.get(lane) else { continue };
+                if lane.send(record).await.is_err() {
+                    // The lane has ended, and says why.
+                    iterator = None;
+                    break;
+                }
+            }
+        }
+        drop(lanes);
+        while let Some(ended) = running.join_next().await {
+            ended??;
+        }
+        Ok(shard)
+    }
+
+    /// One lane of a shard: cuts batches, and finishes each before the next.
+    async fn work(self: Arc<Self>, shard: String, mut records: mpsc::Receiver<Record>) -> Result<(), Failed> {
+        let mut waiting = VecDeque::new();
+        let mut since = Instant::now();
+        let mut open = true;
+        while open || !waiting.is_empty() {
+            if waiting.is_empty() {
+                match records.recv().await {
+                    Some(record) => waiting.push_back(record),
+                    None => return Ok(()),
+                }
+                since = Instant::now();
+            }
+            while waiting.len() <= self.settings.batch_size {
+                match records.try_recv() {
+                    Ok(record) => waiting.push_back(record),
+                    Err(mpsc::error::TryRecvError::Disconnected) => {
+                        open = false;
+                        break;
+                    }
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                }
+            }
+            let sizes = waiting.iter().map(|record: &Record| record.data().as_ref().len() * 4 / 3 + ENVELOPE_BYTES);
+            let count = mapping::cut(sizes, if open { since.elapsed() } else { self.settings.window }, &self.settings);
+            if count == 0 {
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            self.finish(Batch { records: got.records, retries: 0 }).await?;
+            let batch: Vec<Record> = waiting.drain(..count).collect();
+            since = Instant::now();
+            let (old, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|record| self.too_old(record));
+            if !old.is_empty() {
+                self.discard(&shard, &Batch { records: old, retries: 0 }, "RecordAgeExceeded").await?;
+            }
+            self.with_mishaps(&shard, batch).await?;
         }
         Ok(())
     }
 
+    fn too_old(&self, record: &Record) -> bool {
+        let arrived = record.approximate_arrival_timestamp().and_then(|at| SystemTime::try_from(*at).ok());
+        let age = arrived.and_then(|at| at.elapsed().ok()).unwrap_or_default();
+        self.settings.oldest.is_some_and(|oldest| age > oldest)
+    }
+
+    async fn with_mishaps(&self, shard: &str, records: Vec<Record>) -> Result<(), Failed> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mishap = self.dice.throw(records.len());
+        tokio::time::sleep(mishap.delay).await;
+        let mut batches = vec![Batch { records, retries: 0 }];
+        if let (Some(at), Some(batch)) = (mishap.split, batches.last_mut()) {
+            let records = batch.records.split_off(at);
+            batches.push(Batch { records, retries: 0 });
+        }
+        if mishap.again {
+            batches.extend(batches.clone());
+        }
+        let killer = async {
+            if let Some(after) = mishap.kill_after {
+                tokio::time::sleep(after).await;
+                chaos::kill(&self.function)?;
+            }
+            Ok::<_, Failed>(())
+        };
+        let all = async {
+            for batch in batches {
+                self.finish(shard, batch).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(all, killer)?;
+        Ok(())
+    }
+
     /// Invokes until every record of a batch is done or discarded.
-    async fn finish(&self, batch: Batch<Record>) -> Result<(), Failed> {
+    async fn finish(&self, shard: &str, batch: Batch<Record>) -> Result<(), Failed> {
         let mut queue = VecDeque::from([batch]);
         while let Some(batch) = queue.pop_front() {
-            let event = self.event(&batch.records);
+            let event = self.event(shard, &batch.records);
             let ended = self.invoke(&event).await?;
             let failing = batch.retries;
-            let Next { again, discarded } = next(batch, &ended, self.settings, |record| record.sequence_number());
+            let Next { again, discarded } =
+                mapping::next(batch, &ended, self.settings, |record| record.sequence_number());
             if !again.is_empty() {
                 tokio::time::sleep(Duration::from_millis(100 << failing.min(6))).await;
             }
@@ -118,7 +259,7 @@ impl Shard {
                 queue.push_front(batch);
             }
             if let Some(batch) = discarded {
-                self.discard(&batch).await?;
+                self.discard(shard, &batch, "RetryAttemptsExhausted").await?;
             }
         }
         Ok(())
@@ -136,7 +277,7 @@ impl Shard {
     }
 
     /// The event as Lambda sends it.
-    fn event(&self, records: &[Record]) -> Value {
+    fn event(&self, shard: &str, records: &[Record]) -> Value {
         let region = self.stream_arn.split(':').nth(3).unwrap_or_default();
         let record = |record: &Record| {
             let number = record.sequence_number();
@@ -150,7 +291,7 @@ impl Shard {
                 },
                 "eventSource": "aws:kinesis",
                 "eventVersion": "1.0",
-                "eventID": format!("{}:{number}", self.shard),
+                "eventID": format!("{shard}:{number}"),
                 "eventName": "aws:kinesis:record",
                 "awsRegion": region,
                 "eventSourceARN": self.stream_arn,
@@ -160,20 +301,20 @@ impl Shard {
     }
 
     /// The on-failure document, with the whole payload as S3 destinations get it.
-    async fn discard(&self, batch: &Batch<Record>) -> Result<(), Failed> {
+    async fn discard(&self, shard: &str, batch: &Batch<Record>, condition: &str) -> Result<(), Failed> {
         let numbers: Vec<&str> = batch.records.iter().map(Record::sequence_number).collect();
         let document = json!({
-            "requestContext": {"functionArn": self.function, "condition": "RetryAttemptsExhausted", "approximateInvokeCount": batch.retries + 1},
+            "requestContext": {"functionArn": self.function, "condition": condition, "approximateInvokeCount": batch.retries + 1},
             "version": "1.0",
             "KinesisBatchInfo": {
-                "shardId": self.shard, "streamArn": self.stream_arn, "batchSize": numbers.len(),
+                "shardId": shard, "streamArn": self.stream_arn, "batchSize": numbers.len(),
                 "startSequenceNumber": numbers.first(), "endSequenceNumber": numbers.last(),
             },
-            "payload": self.event(&batch.records).to_string(),
+            "payload": self.event(shard, &batch.records).to_string(),
         });
         let Some(bucket) = &self.on_failure_bucket else { return Ok(()) };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-        let key = format!("aws/lambda/{}/{}/{now}", self.function, self.shard);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+        let key = format!("aws/lambda/{}/{shard}/{now}", self.function);
         self.s3.put_object().bucket(bucket).key(key).body(document.to_string().into_bytes().into()).send().await?;
         Ok(())
     }

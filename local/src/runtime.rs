@@ -63,11 +63,12 @@ pub struct Bootstrap {
 const LONGEST_INIT: Duration = Duration::from_secs(10);
 
 impl Bootstrap {
-    /// Starts a binary with exactly these variables, and waits until it asks for work. `name` is the function's.
+    /// Starts a binary with exactly these variables, and waits until it asks for work. `name` is the function's, `log` where
+    /// it writes.
     ///
     /// # Errors
     /// If it can't be started, or ends or stays silent instead of asking.
-    pub async fn start(binary: &Path, name: &str, variables: &[(String, String)]) -> io::Result<Self> {
+    pub async fn start(binary: &Path, name: &str, variables: &[(String, String)], log: Stdio) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (queue, waiting) = mpsc::unbounded_channel();
@@ -84,7 +85,7 @@ impl Bootstrap {
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769")
             .env("AWS_LAMBDA_LOG_STREAM_NAME", format!("local/[$LATEST]{}", address.port()))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(log)
             .kill_on_drop(true);
         let begun = Instant::now();
         let mut child = command.spawn()?;
@@ -144,6 +145,22 @@ impl Drop for Bootstrap {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+/// The variables of a deployed function, with this process's endpoint and credentials.
+///
+/// # Errors
+/// What AWS answered.
+pub async fn variables_of(
+    aws: &weir_lake::SdkConfig,
+    function: &str,
+) -> Result<Vec<(String, String)>, Box<dyn std::error::Error + Send + Sync>> {
+    let lambda = aws_sdk_lambda::Client::new(aws);
+    let configuration = lambda.get_function_configuration().function_name(function).send().await?;
+    let set = configuration.environment().and_then(|environment| environment.variables());
+    let deployed = set.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone()));
+    let ours = std::env::vars().filter(|(name, _)| name.starts_with("AWS_"));
+    Ok(deployed.filter(|(name, _)| !name.starts_with("AWS_")).chain(ours).collect())
 }
 
 async fn serve(listener: TcpListener, api: Arc<Api>) {

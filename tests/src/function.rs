@@ -1,13 +1,14 @@
 //! The built bootstrap under our own runtime API: the test decides its deadline, its lease, and what its requests meet.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use weir_local::faults::{Fault, Proxy, Rule};
-use weir_local::runtime::{Answer, Bootstrap};
+use weir_local::runtime::{Answer, Bootstrap, variables_of};
 
 use crate::{Failed, Stack};
 
@@ -42,23 +43,23 @@ impl Stack {
     /// # Errors
     /// If it isn't deployed or does not start.
     pub async fn function(&self, setting: Setting) -> Result<Function, Failed> {
+        self.function_with(setting, &[]).await
+    }
+
+    /// The same, with variables of the test's own.
+    ///
+    /// # Errors
+    /// If it isn't deployed or does not start.
+    pub async fn function_with(&self, setting: Setting, more: &[(&str, &str)]) -> Result<Function, Failed> {
         let deployed = format!("weir-{}", setting.name);
-        let configuration = self.lambda.get_function_configuration().function_name(&deployed).send().await?;
-        let variables = configuration.environment().and_then(|environment| environment.variables());
-        let mut variables: Vec<(String, String)> =
-            variables.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
         let endpoint = std::env::var("AWS_ENDPOINT_URL").map_err(|_| "AWS_ENDPOINT_URL is not set")?;
         let proxy = Proxy::start(0, &endpoint).await?;
-        variables.retain(|(name, _)| !name.starts_with("AWS_") && name != "LEASE_GRACE_SECONDS");
-        let own = [
-            ("LEASE_GRACE_SECONDS", setting.lease_grace_s.to_string()),
-            ("AWS_ENDPOINT_URL", proxy.endpoint()),
-            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-            ("AWS_REGION", "us-east-1".to_owned()),
-        ];
-        variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        let bootstrap = Bootstrap::start(Path::new(BOOTSTRAP), &deployed, &variables).await?;
+        let mut variables = variables_of(&self.aws, &deployed).await?;
+        variables.retain(|(name, _)| !matches!(name.as_str(), "AWS_ENDPOINT_URL" | "LEASE_GRACE_SECONDS"));
+        variables.push(("LEASE_GRACE_SECONDS".to_owned(), setting.lease_grace_s.to_string()));
+        variables.push(("AWS_ENDPOINT_URL".to_owned(), proxy.endpoint()));
+        variables.extend(more.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+        let bootstrap = Bootstrap::start(Path::new(BOOTSTRAP), &deployed, &variables, Stdio::null()).await?;
         Ok(Function { bootstrap, proxy })
     }
 }

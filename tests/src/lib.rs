@@ -2,17 +2,35 @@
 
 pub mod function;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use bytes::Bytes;
+use serde_json::json;
 use weir_command::Location;
 use weir_lake::{Lake, S3Lake, aws_config};
 use weir_ledger::{DynamoStore, Job, State, Store};
 
 /// What went wrong in a test's own doing.
 pub type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Asks the pinned AWS CLI, as text unless told otherwise.
+async fn aws(arguments: &[&str]) -> Result<String, Failed> {
+    let output = if arguments.contains(&"--output") { &[][..] } else { &["--output", "text"] };
+    // SQS alone does not heed AWS_ENDPOINT_URL.
+    let endpoint = std::env::var("AWS_ENDPOINT_URL")?;
+    let mut command = tokio::process::Command::new("aws");
+    let done = command.args(arguments).args(output).args(["--endpoint-url", &endpoint]).output().await?;
+    if !done.status.success() {
+        return Err(format!("aws {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr)).into());
+    }
+    Ok(String::from_utf8(done.stdout)?.trim().to_owned())
+}
+
+/// The bucket that keeps the replay's dead letters.
+pub const SAMPLE_DEAD_LETTERS: &str = "weir-sample-dead-letters";
 
 /// The stack.
 pub struct Stack {
@@ -21,7 +39,8 @@ pub struct Stack {
     /// Jobs.
     pub ledger: DynamoStore,
     kinesis: aws_sdk_kinesis::Client,
-    lambda: aws_sdk_lambda::Client,
+    /// How AWS is reached.
+    pub aws: weir_lake::SdkConfig,
     input: String,
     output: String,
     dead_letters: String,
@@ -46,11 +65,11 @@ impl Stack {
             lake: S3Lake::new(&aws),
             ledger: DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), "weir-ledger"),
             kinesis: aws_sdk_kinesis::Client::new(&aws),
-            lambda: aws_sdk_lambda::Client::new(&aws),
             input: set("WEIR_INPUT_BUCKET")?,
             output: set("WEIR_OUTPUT_BUCKET")?,
             dead_letters: set("WEIR_DEAD_LETTER_BUCKET")?,
             run: format!("{name}-{now}"),
+            aws,
         })
     }
 
@@ -91,21 +110,92 @@ impl Stack {
         Ok(sent.records().iter().filter_map(|record| record.sequence_number().map(str::to_owned)).collect())
     }
 
-    /// Waits until a job is in a state where nothing more happens by itself.
+    /// Waits for up to a minute until a job is in a state where nothing more happens by itself.
     ///
     /// # Errors
-    /// After a minute.
+    /// After that minute.
     pub async fn settled(&self, id: &str) -> Result<Job, Failed> {
+        self.settled_within(id, Duration::from_secs(60)).await
+    }
+
+    /// The same, with a patience of the test's own.
+    ///
+    /// # Errors
+    /// After that patience.
+    pub async fn settled_within(&self, id: &str, patience: Duration) -> Result<Job, Failed> {
         let begun = Instant::now();
         loop {
             match self.ledger.get(id).await? {
                 Some(job) if job.state.is_final() || job.state == State::Deferred => return Ok(job),
-                job if begun.elapsed() > Duration::from_secs(60) => {
+                job if begun.elapsed() > patience => {
                     return Err(format!("job {id} is still {:?}", job.map(|job| job.state)).into());
                 }
                 _ => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
+    }
+
+    /// Subscribes a new queue to the alerts; returns its URL. By the AWS CLI: no other test needs these SDKs.
+    ///
+    /// # Errors
+    /// AWS's.
+    pub async fn subscribe(&self) -> Result<String, Failed> {
+        let topics = aws(&["sns", "list-topics", "--query", "Topics[].TopicArn"]).await?;
+        let topic =
+            topics.split_whitespace().find(|arn| arn.contains("AlertTopic")).ok_or("there is no alert topic")?;
+        let queue = aws(&["sqs", "create-queue", "--queue-name", &self.run, "--query", "QueueUrl"]).await?;
+        let attributes = ["--attribute-names", "QueueArn", "--query", "Attributes.QueueArn"];
+        let arn = aws(&[&["sqs", "get-queue-attributes", "--queue-url", &queue][..], &attributes].concat()).await?;
+        let to = ["--protocol", "sqs", "--notification-endpoint", &arn];
+        aws(&[&["sns", "subscribe", "--topic-arn", topic][..], &to].concat()).await?;
+        Ok(queue)
+    }
+
+    /// The messages of a queue that hold a word, after a pause in which more of them could have come.
+    ///
+    /// # Errors
+    /// AWS's.
+    pub async fn heard(&self, queue: &str, word: &str) -> Result<Vec<String>, Failed> {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let mut heard = Vec::new();
+        loop {
+            let most = ["--max-number-of-messages", "10", "--visibility-timeout", "600", "--output", "json"];
+            let said = aws(&[&["sqs", "receive-message", "--queue-url", queue][..], &most].concat()).await?;
+            let said: serde_json::Value = if said.is_empty() { json!({}) } else { serde_json::from_str(&said)? };
+            let Some(messages) = said.get("Messages").and_then(|messages| messages.as_array()) else {
+                return Ok(heard);
+            };
+            let bodies = messages.iter().filter_map(|message| message.get("Body")?.as_str());
+            heard.extend(bodies.filter(|body| body.contains(word) && body.contains(&self.run)).map(str::to_owned));
+        }
+    }
+
+    /// What events/ names, and a bucket for its dead letters.
+    ///
+    /// # Errors
+    /// S3's.
+    pub async fn samples(&self) -> Result<(), Failed> {
+        // It may be there already.
+        let _ = self.lake.client().create_bucket().bucket(SAMPLE_DEAD_LETTERS).send().await;
+        let trips = include_bytes!("../../events/data/trips.csv");
+        let at = Location::parse("s3://weir-sample-input/trips.csv")?;
+        Ok(self.lake.put(&at, Bytes::from_static(trips), "text/csv").await?)
+    }
+
+    /// The reasons of the replay's dead letters, by key.
+    ///
+    /// # Errors
+    /// S3's.
+    pub async fn dead_letters(&self, prefix: &str) -> Result<BTreeMap<String, String>, Failed> {
+        let bucket = Location::parse(&format!("s3://{SAMPLE_DEAD_LETTERS}/{prefix}"))?;
+        let mut letters = BTreeMap::new();
+        for object in self.lake.list(&bucket, None).await?.objects {
+            let bytes = self.lake.get(&object.location, None, 0, object.size).await?;
+            let letter: serde_json::Value = serde_json::from_slice(&bytes)?;
+            let reason = letter.get("reason").and_then(|reason| reason.as_str()).unwrap_or_default();
+            letters.insert(object.location.key().to_owned(), reason.to_owned());
+        }
+        Ok(letters)
     }
 
     /// Waits for the dead letter of a record.

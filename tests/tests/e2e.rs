@@ -1,10 +1,12 @@
 //! On the deployed stack: real bootstraps, IAM enforced, the stream's mapping driven by Lambda's rules.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use weir_lake::Lake;
-use weir_ledger::{Job, Speed, State};
+use weir_ledger::{Job, Speed, State, Store};
 use weir_tests::{Failed, Stack};
 
 fn record(stack: &Stack, id: &str, source: &str, rest: serde_json::Value) -> Result<Vec<u8>, Failed> {
@@ -144,6 +146,54 @@ async fn a_prefix_is_copied_byte_for_byte() -> Result<(), Failed> {
         let info = stack.lake.head(&at).await?;
         assert_eq!(info.attributes.content_type.as_deref(), Some("text/csv"));
         assert_eq!(stack.lake.get(&at, None, 0, info.size).await?, format!("row {n}"));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn five_records_do_not_wait_behind_a_gigabyte() -> Result<(), Failed> {
+    const BYTES: usize = 1 << 30;
+    let stack = Stack::open("behind").await?;
+    stack.put("five.csv", "id,name\n1,Ann\n2,Bob\n3,Cy\n4,Di\n5,Eve\n").await?;
+    let row = "12345,a name that is neither short nor long,2024-05-06 07:08:09,1234.5\n";
+    let mut text = String::with_capacity(BYTES + 100);
+    text.push_str("id,name,at,price\n");
+    while text.len() < BYTES {
+        text.push_str(row);
+    }
+    let rows = (text.len() - 17) / row.len();
+    stack.put("gigabyte.csv", &text).await?;
+    drop(text);
+    let convert = json!({"command": "convert"});
+    let (big, small) =
+        (record(&stack, "big", "gigabyte.csv", convert.clone())?, record(&stack, "small", "five.csv", convert)?);
+    stack.send(&[big, small]).await?;
+    let small = job(&stack, "small").await?;
+    let meanwhile = stack.ledger.get(&format!("{}-big", stack.run)).await?;
+    assert!(meanwhile.is_some_and(|job| !job.state.is_final()), "the large job is still under way");
+    let big = stack.settled_within(&format!("{}-big", stack.run), Duration::from_secs(240)).await?;
+    assert_eq!((small.state, small.speed), (State::Done, Some(Speed::Stream)));
+    assert_eq!((big.state, big.speed), (State::Done, Some(Speed::Worker)), "{}", reason(&big));
+    assert_eq!(big.report.and_then(|report| report.rows), Some(rows as u64));
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_many_alike_failures_people_hear_once() -> Result<(), Failed> {
+    let stack = Stack::open("alert").await?;
+    let queue = stack.subscribe().await?;
+    let missing = |id: &str| record(&stack, id, "nothing.csv", json!({}));
+    stack.send(&[missing("one")?]).await?;
+    job(&stack, "one").await?;
+    // The same place, and the same failure.
+    let again = missing("one")?;
+    let again = String::from_utf8(again)?.replace("-one\"", "-two\"");
+    stack.send(&[again.into_bytes()]).await?;
+    job(&stack, "two").await?;
+    let heard = stack.heard(&queue, "nothing.csv").await?;
+    let [notice] = heard.as_slice() else { return Err(format!("not one notice: {heard:?}").into()) };
+    for word in ["copy", "there is no such object", &format!("{}-one", stack.run), "send the command again"] {
+        assert!(notice.contains(word), "`{word}` is not in {notice}");
     }
     Ok(())
 }

@@ -4,23 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use weir_ledger::{Speed, State, Store};
+use weir_local::chaos;
 use weir_tests::{Failed, Stack};
-
-/// SIGKILLs the stream function's processes; says how many there were.
-fn kill_realtime() -> Result<usize, Failed> {
-    let mut killed = 0;
-    for entry in std::fs::read_dir("/proc")? {
-        let path = entry?.path();
-        // Processes that end meanwhile, or are not ours, have nothing to read.
-        let environ = std::fs::read(path.join("environ")).unwrap_or_default();
-        let mut variables = environ.split(|byte| *byte == 0);
-        let is_function = variables.any(|variable| variable == b"AWS_LAMBDA_FUNCTION_NAME=weir-realtime");
-        if let (true, Some(pid)) = (is_function, path.file_name().and_then(|name| name.to_str())) {
-            killed += usize::from(std::process::Command::new("kill").args(["-9", pid]).status()?.success());
-        }
-    }
-    Ok(killed)
-}
 
 #[tokio::test]
 async fn a_killed_functions_job_is_done_once_by_the_worker() -> Result<(), Failed> {
@@ -42,7 +27,7 @@ async fn a_killed_functions_job_is_done_once_by_the_worker() -> Result<(), Faile
         assert!(begun.elapsed() < Duration::from_secs(20), "the job was never seen running");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(kill_realtime()? > 0, "there was no function to kill");
+    assert!(chaos::kill("weir-realtime")? > 0, "there was no function to kill");
 
     // The lease must end and the sweep must come: 20 + 2 s, and up to 70 s.
     let job = loop {

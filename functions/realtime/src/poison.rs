@@ -9,11 +9,13 @@ use weir_delivery::kinesis::Record;
 use weir_delivery::{Failure, Poison};
 use weir_lake::Lake;
 
-/// Where a record's dead letter lies: by its place in the stream, so that a redelivery overwrites it.
-fn key(record: &Record) -> String {
+use crate::runner::sha256;
+
+/// Where a record's dead letter lies: by its place in the stream, so that a redelivery overwrites it. A record that
+/// doesn't say its place lies by its content, so that no other one overwrites it.
+fn key(record: &Record, raw: &[u8]) -> String {
     let origin = &record.origin;
-    let place =
-        origin.sequence_number.as_ref().map_or_else(|| format!("unknown-{}", origin.index), ToString::to_string);
+    let place = origin.sequence_number.as_ref().map_or_else(|| format!("unknown-{}", sha256(raw)), ToString::to_string);
     format!("poison/{}/{}/{place}.json", origin.stream, origin.shard)
 }
 
@@ -30,7 +32,7 @@ pub async fn keep(
 ) -> Result<Location, Failure> {
     let bucket =
         Location::parse(&format!("s3://{bucket}")).map_err(|error| Failure::internal("Config", error.to_string()))?;
-    let at = bucket.join(&key(record));
+    let at = bucket.join(&key(record, &poison.raw));
     let letter = json!({
         "reason": poison.reason,
         "origin": record.origin,
@@ -40,4 +42,26 @@ pub async fn keep(
     });
     lake.put(&at, Bytes::from(letter.to_string()), "application/json").await?;
     Ok(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_delivery::kinesis::{Origin, Unreadable};
+    use weir_lake::MemoryLake;
+
+    #[tokio::test]
+    async fn records_without_a_place_do_not_overwrite_each_other() {
+        let lake = MemoryLake::default();
+        lake.make_bucket("dead-letters");
+        let origin = Origin { stream: "s".into(), shard: "shard".into(), sequence_number: None, index: 0 };
+        for raw in [b"one".to_vec(), b"two".to_vec(), b"one".to_vec()] {
+            let data = Err(Unreadable { reason: "no place".into(), raw: raw.clone() });
+            let record = Record { origin: origin.clone(), arrived_ms: 0, data };
+            let poison = Poison { reason: "no place".into(), raw };
+            keep(&lake, "dead-letters", &record, &poison, 0).await.unwrap();
+        }
+        let all = lake.list(&Location::parse("s3://dead-letters/").unwrap(), None).await.unwrap();
+        assert_eq!(all.objects.len(), 2);
+    }
 }

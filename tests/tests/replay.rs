@@ -1,0 +1,95 @@
+//! Every file in events/ through the built bootstrap, by the Lambda runtime API.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use weir_ledger::{State, Store};
+use weir_tests::function::{Function, REALTIME, failures};
+use weir_tests::{Failed, Stack};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/realtime");
+
+/// What each file's jobs come to; files without one only have their answer looked at.
+const JOBS: [(&str, &[(&str, State)]); 7] = [
+    (
+        "convert.json",
+        &[
+            ("sample-parquet", State::Done),
+            ("sample-ndjson", State::Done),
+            ("sample-csv", State::Done),
+            ("sample-avro", State::Done),
+        ],
+    ),
+    ("poison-in-the-middle.json", &[("sample-before", State::Done), ("sample-after", State::Done)]),
+    (
+        "wrong-commands.json",
+        &[
+            ("sample-wrong-type", State::Failed),
+            ("sample-unknown-member", State::Failed),
+            ("sample-unknown-command", State::Failed),
+            ("sample-no-dest", State::Failed),
+            ("sample-opposites", State::Failed),
+        ],
+    ),
+    ("strange-envelopes.json", &[("sample-null-key", State::Done), ("sample-neighbour", State::Done)]),
+    ("duplicates.json", &[("sample-twice", State::Done)]),
+    (
+        "cannot-be-done.json",
+        &[("sample-missing", State::Failed), ("sample-foreign", State::Failed), ("sample-onto-itself", State::Failed)],
+    ),
+    ("deferred.json", &[("sample-batch", State::Deferred), ("sample-off-peak", State::Deferred)]),
+];
+
+/// The dead letters each file leaves, with a word of each reason, in the order of their keys.
+const DEAD_LETTERS: [(&str, &[&str]); 5] = [
+    ("poison-in-the-middle.json", &["not JSON"]),
+    ("wrong-commands.json", &["`source`", "`colour`", "`cpoy`", "`dest`", "empty", "not JSON", "object", "`mode`"]),
+    ("strange-envelopes.json", &["base64", "kinesis"]),
+    ("duplicates.json", &["another command"]),
+    ("kpl-aggregate.json", &["KPL"]),
+];
+
+async fn replay(stack: &Stack, function: &Function, name: &str) -> Result<(), Failed> {
+    let event = std::fs::read_to_string(Path::new(FOLDER).join(name))?;
+    let before = stack.dead_letters("").await?;
+    // Nothing is to be tried again: what is wrong in these files stays wrong. And a repeat changes nothing.
+    for _ in 0..2 {
+        assert_eq!(function.invoke(&event, Duration::from_secs(60)).await?, failures(&[]), "{name}");
+    }
+    for (id, state) in JOBS.iter().find(|(file, _)| *file == name).map_or(&[][..], |(_, jobs)| jobs) {
+        let job = stack.ledger.get(id).await?.ok_or_else(|| format!("{name}: there is no job {id}"))?;
+        assert_eq!((job.state, job.attempts <= 1), (*state, true), "{name}: {id}: {:?}", job.failure);
+    }
+    let after = stack.dead_letters("").await?;
+    let fresh: BTreeMap<_, _> = after.into_iter().filter(|(key, _)| !before.contains_key(key)).collect();
+    let expected = DEAD_LETTERS.iter().find(|(file, _)| *file == name).map_or(&[][..], |(_, words)| words);
+    // Of the request that is not ours, each invocation keeps one: it has no place to lie by.
+    let expected = if name == "not-ours.json" { &["neither", "neither"] } else { expected };
+    assert_eq!(fresh.len(), expected.len(), "{name}: {fresh:?}");
+    for ((key, reason), word) in fresh.iter().zip(expected) {
+        assert!(reason.contains(word), "{name}: {key}: `{word}` is not in `{reason}`");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_event_is_answered_as_it_should_be() -> Result<(), Failed> {
+    let stack = Stack::open("replay").await?;
+    stack.samples().await?;
+    // Dead letters of its own, in a bucket of its own: other tests leave theirs meanwhile.
+    let letters = [("DEAD_LETTER_BUCKET", weir_tests::SAMPLE_DEAD_LETTERS)];
+    let function = stack.function_with(REALTIME, &letters).await?;
+    let mut names: Vec<String> = Vec::new();
+    for entry in std::fs::read_dir(FOLDER)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    assert!(names.len() >= 10, "{names:?}");
+    let told = JOBS.iter().map(|(name, _)| *name).chain(DEAD_LETTERS.iter().map(|(name, _)| *name));
+    assert!(told.into_iter().all(|name| names.iter().any(|there| there == name)), "a file is gone: {names:?}");
+    for name in &names {
+        replay(&stack, &function, name).await?;
+    }
+    Ok(())
+}
