@@ -146,9 +146,26 @@ impl Stack {
         let queue = aws(&["sqs", "create-queue", "--queue-name", &self.run, "--query", "QueueUrl"]).await?;
         let attributes = ["--attribute-names", "QueueArn", "--query", "Attributes.QueueArn"];
         let arn = aws(&[&["sqs", "get-queue-attributes", "--queue-url", &queue][..], &attributes].concat()).await?;
+        let allow = json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage",
+            "Resource": arn, "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+        }]});
+        let policy = json!({"Policy": allow.to_string()}).to_string();
+        aws(&["sqs", "set-queue-attributes", "--queue-url", &queue, "--attributes", &policy]).await?;
         let to = ["--protocol", "sqs", "--notification-endpoint", &arn];
         aws(&[&["sns", "subscribe", "--topic-arn", topic][..], &to].concat()).await?;
         Ok(queue)
+    }
+
+    /// Forgets that people heard of a kind of failure in this window, so that a test can be run again within it.
+    ///
+    /// # Errors
+    /// DynamoDB's.
+    pub async fn unannounce(&self, what: &str, code: &str) -> Result<(), Failed> {
+        let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+        let key = json!({"pk": {"S": format!("count#alert#{what}#{code}#{}", now / weir_alerts::WINDOW_MS)}}).to_string();
+        aws(&["dynamodb", "delete-item", "--table-name", "weir-ledger", "--key", &key]).await?;
+        Ok(())
     }
 
     /// The messages of a queue that hold a word, after a pause in which more of them could have come.
