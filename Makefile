@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup binaries demo local-up local-down test lint fmt build deploy clean
+.PHONY: help setup binaries demo local-up local-down invoke test bench lint audit fmt build deploy clean
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -32,14 +32,35 @@ local-up: setup binaries ## Start a local AWS, deploy the stack to it, keep it f
 local-down: ## Stop the local AWS
 	@local/down.sh
 
+FN ?= realtime
+EVENT ?= events/realtime/copy.json
+invoke: ## Run an event through a function: make invoke FN=realtime EVENT=events/realtime/copy.json
+	@local/invoke.sh "$(FN)" "$(EVENT)"
+
 test: local-up ## Unit, property, conformance and end-to-end tests, then the demo, on a local AWS
 	@. target/local/env && cargo test --locked --workspace && $(BIN)/python local/demo.py; \
 		status=$$?; local/down.sh; exit $$status
 
-lint: setup ## Formatting, clippy, the template
+bench: setup binaries ## Measure Weir beside DuckDB and Polars; takes minutes, most of them to build
+	$(BIN)/pip install -q --disable-pip-version-check -r benches/requirements.txt
+	sam build --build-dir target/sam-release
+	cargo build --locked --release -p weir-benches --no-default-features --bin bench-convert
+	$(BIN)/python benches/bench.py
+
+# Built once, outside the clone: it takes minutes.
+TOOLS := $(HOME)/.cache/weir-tools
+DENY := $(TOOLS)/bin/cargo-deny
+$(DENY):
+	env -u CARGO_BUILD_TARGET cargo install -q --locked --root $(TOOLS) --version 0.20.2 cargo-deny
+
+audit: $(DENY) ## Known vulnerabilities of what is built in (asks GitHub for the list)
+	$(DENY) check advisories
+
+lint: setup $(DENY) ## Formatting, clippy, the template, licences and sources
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	sam validate --lint
+	$(DENY) --offline check bans licenses sources
 
 fmt: ## Format the code
 	cargo fmt --all

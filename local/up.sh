@@ -31,7 +31,7 @@ SAM_BUILD_MODE=debug CARGO_LAMBDA_COMPILER=cargo sam build >"$dir/build.log" 2>&
 echo "deploying template.yaml"
 sam deploy --config-env local >"$dir/deploy.log" 2>&1 || { tail -40 "$dir/deploy.log" >&2; exit 1; }
 target_dir="${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug"
-setsid "$target_dir/weir-local" proxy --port "$faults" --upstream "$AWS_ENDPOINT_URL" >"$dir/proxy.log" 2>&1 </dev/null &
+setsid "$target_dir/weir-local" proxy --listen "127.0.0.1:$faults" --upstream "$AWS_ENDPOINT_URL" >"$dir/proxy.log" 2>&1 </dev/null &
 echo $! >>"$dir/pids"
 setsid "$target_dir/weir-local" drive >"$dir/drive.log" 2>&1 </dev/null &
 echo $! >>"$dir/pids"

@@ -47,9 +47,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let inputs: Vec<Arc<dyn Input>> = vec![Arc::new(FileInput::open(source)?)];
     let summary = convert(&inputs, Format::Parquet, Compression::Snappy, &Folder(folder.into()), &settings)?;
     let ms = begun.elapsed().as_secs_f64() * 1000.0;
-    println!(
-        "{}",
-        json!({"rows": summary.rows, "ms": ms, "restarts": summary.restarts, "quarantined": summary.quarantined})
-    );
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let peak_bytes = peak.trim().trim_end_matches(" kB").parse::<u64>()? * 1024;
+    println!("{}", json!({"rows": summary.rows, "ms": ms, "peak_bytes": peak_bytes, "restarts": summary.restarts}));
     Ok(())
 }

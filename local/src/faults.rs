@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -163,7 +163,15 @@ impl Proxy {
     /// # Errors
     /// If it can't listen.
     pub async fn start(port: u16, upstream: &str) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        Self::start_at((Ipv4Addr::LOCALHOST, port).into(), upstream).await
+    }
+
+    /// Listens at an address of this machine, such as that by which containers see it.
+    ///
+    /// # Errors
+    /// If it can't listen.
+    pub async fn start_at(address: SocketAddr, upstream: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let (address, faults) = (listener.local_addr()?, Faults::default());
         let upstream = upstream.trim_end_matches('/').to_owned();
         let server = tokio::spawn(serve(listener, upstream, faults.clone()));

@@ -1,5 +1,6 @@
 //! `weir-local`: what the laptop's AWS lacks (see local/README.md).
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
@@ -36,9 +37,9 @@ enum Verb {
     },
     /// Pass requests on, and make those fail that rules at /_faults name.
     Proxy {
-        /// Where to listen, on this machine only.
-        #[arg(long)]
-        port: u16,
+        /// Where to listen.
+        #[arg(long, default_value = "127.0.0.1:4567")]
+        listen: SocketAddr,
         /// Where to.
         #[arg(long)]
         upstream: String,
@@ -65,8 +66,8 @@ async fn run(command: Verb) -> Result<ExitCode, Failed> {
             let dice = Arc::new(Dice::new(chaos, seed));
             poller::run(&aws_config().load().await, &function, ShardIteratorType::TrimHorizon, dice).await?;
         }
-        Verb::Proxy { port, upstream } => {
-            let proxy = Proxy::start(port, &upstream).await?;
+        Verb::Proxy { listen, upstream } => {
+            let proxy = Proxy::start_at(listen, &upstream).await?;
             println!("weir-local: passing on from {} to {upstream}", proxy.endpoint());
             proxy.run().await;
         }

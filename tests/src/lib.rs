@@ -163,7 +163,8 @@ impl Stack {
     /// DynamoDB's.
     pub async fn unannounce(&self, what: &str, code: &str) -> Result<(), Failed> {
         let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
-        let key = json!({"pk": {"S": format!("count#alert#{what}#{code}#{}", now / weir_alerts::WINDOW_MS)}}).to_string();
+        let key =
+            json!({"pk": {"S": format!("count#alert#{what}#{code}#{}", now / weir_alerts::WINDOW_MS)}}).to_string();
         aws(&["dynamodb", "delete-item", "--table-name", "weir-ledger", "--key", &key]).await?;
         Ok(())
     }

@@ -1,0 +1,216 @@
+"""`make bench`: measures Weir, and beside it DuckDB and Polars in the same run on the same cores.
+
+Prints its conditions and a table, and writes target/bench.json: a row a measure with name, value, unit, each peer's value,
+ratio (of ours to the better peer), target, and whether it is met. Nothing here is a test: a missed target is a fact to print.
+"""
+
+import base64
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+import zipfile
+
+import boto3
+import duckdb
+import polars
+
+FOLDER = "target/bench"
+RELEASE = f"{os.environ.get('CARGO_TARGET_DIR', 'target')}/{os.environ['CARGO_BUILD_TARGET']}/release"
+DEBUG = f"{os.environ.get('CARGO_TARGET_DIR', 'target')}/{os.environ['CARGO_BUILD_TARGET']}/debug"
+BOOTSTRAP = "target/sam-release/RealtimeFunction/bootstrap"
+CORES = sorted(os.sched_getaffinity(0))
+RUNS = 5
+ROWS = {"small": 60_000, "large": int(os.environ.get("WEIR_BENCH_ROWS", "7400000"))}
+results = []
+
+
+def add(name, value, unit, target, peers=None, lower=False):
+    """A row. `target` is (comparison, number, of what)."""
+    ratio = None
+    if peers:
+        best = max(peers.values())
+        ratio = value / best
+    measured = ratio if target and target[2] == "ratio" else value
+    met = None if target is None else (measured < target[1] if target[0] == "<" else measured > target[1])
+    words = None if target is None else f"{target[0]} {target[1]}" + (" x the better peer" if target[2] == "ratio" else f" {unit}")
+    results.append({"name": name, "value": round(value, 3), "unit": unit, "peers": {k: round(v, 3) for k, v in (peers or {}).items()},
+                    "ratio": None if ratio is None else round(ratio, 2), "target": words, "met": met})
+
+
+def percentile(values, of):
+    return sorted(values)[min(len(values) - 1, int(len(values) * of / 100))]
+
+
+def run(*command, stdin=None, env=None):
+    """A child's JSON. It says its own peak of memory (VmHWM): what wait4 reports counts this process's, too."""
+    done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, env=env, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{command[0]} failed")
+    # DuckDB draws a progress bar before it.
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+PEERS = {
+    "duckdb": """
+import duckdb, json, sys, time
+source, out, threads = sys.argv[1:]
+read = "read_csv" if source.endswith("csv") else "read_json"
+begun = time.perf_counter()
+db = duckdb.connect()
+db.execute(f"SET threads = {threads}")
+db.execute(f"SET preserve_insertion_order = true")
+db.execute(f"COPY (SELECT * FROM {read}('{source}')) TO '{out}/peer.parquet' (FORMAT parquet, COMPRESSION snappy)")
+ms = (time.perf_counter() - begun) * 1000
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
+print(json.dumps({"ms": ms, "peak_bytes": peak}))
+""",
+    "polars": """
+import os, sys
+os.environ["POLARS_MAX_THREADS"] = sys.argv[3]
+import json, time
+import polars as pl
+source, out, threads = sys.argv[1:]
+begun = time.perf_counter()
+scan = pl.scan_csv(source, try_parse_dates=True) if source.endswith("csv") else pl.scan_ndjson(source)
+scan.sink_parquet(f"{out}/peer.parquet", compression="snappy")
+ms = (time.perf_counter() - begun) * 1000
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
+print(json.dumps({"ms": ms, "peak_bytes": peak}))
+""",
+}
+
+
+def conversion(source, who):
+    """Milliseconds and peak MB of one conversion, after its output was checked."""
+    out = f"{FOLDER}/out"
+    shutil.rmtree(out, ignore_errors=True)
+    os.makedirs(out)
+    if who == "weir":
+        said = run(f"{RELEASE}/bench-convert", source, out, str(len(CORES)))
+    else:
+        said = run(sys.executable, "-c", PEERS[who], source, out, str(len(CORES)))
+    facts = duckdb.sql(f"SELECT count(*), sum(tripDuration), min(CAST(pickupDate AS TIMESTAMP)) FROM '{out}/*.parquet'").fetchall()[0]
+    return said["ms"], said["peak_bytes"] / 1e6, facts
+
+
+def conversions():
+    for size, rows in ROWS.items():
+        for form in ("csv", "ndjson"):
+            source = f"{FOLDER}/{size}.{form}"
+            if not os.path.exists(source):
+                with open(source, "wb") as out:
+                    subprocess.run([f"{DEBUG}/weir", "generate", "trips", "--rows", str(rows), "--format", form, "--seed", "7"], stdout=out, check=True)
+            megabytes = os.path.getsize(source) / 1e6
+            with open(source, "rb") as warm:
+                while warm.read(1 << 24):
+                    pass
+            speeds, peaks, facts = {}, {}, set()
+            # Turn by turn, so that a busy moment of the machine meets all of them.
+            turns = [(who, conversion(source, who)) for _ in range(RUNS) for who in ("weir", "duckdb", "polars")]
+            for who in ("weir", "duckdb", "polars"):
+                own = [found for name, found in turns if name == who]
+                speeds[who] = megabytes / (statistics.median(ms for ms, _, _ in own) / 1000) / len(CORES)
+                peaks[who] = max(peak for _, peak, _ in own)
+                facts.update(fact for _, _, fact in own)
+            if len(facts) != 1:
+                sys.exit(f"{source}: the outputs differ: {facts}")
+            name = f"{form} -> parquet, {megabytes:,.0f} MB"
+            ours = speeds.pop("weir")
+            add(name, ours, "MB/s/core", (">", 1.5, "ratio"), speeds)
+            own = peaks.pop("weir")
+            results.append({"name": f"{name}, peak memory", "value": round(own), "unit": "MB", "peers": {k: round(v) for k, v in peaks.items()},
+                            "ratio": round(own / min(peaks.values()), 2), "target": "< 256 MB", "met": own < 256})
+
+
+def read_environment():
+    with open("target/local/env", encoding="utf-8") as lines:
+        for word in lines.read().split():
+            name, _, value = word.partition("=")
+            if value:
+                os.environ[name] = value
+
+
+def variables():
+    """The deployed function's, with the local AWS's address and keys."""
+    deployed = boto3.client("lambda").get_function_configuration(FunctionName="weir-realtime")["Environment"]["Variables"]
+    return deployed | {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
+
+
+def init():
+    count = 50
+    said = run(f"{DEBUG}/bench-host", "init", BOOTSTRAP, str(count), env=variables())
+    add("init, exec to first request, p50", statistics.median(said["ms"]), "ms", ("<", 10, "value"))
+    add(f"init, p99 of {count}", percentile(said["ms"], 99), "ms", None)
+    packed = f"{FOLDER}/function.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
+        out.write(BOOTSTRAP, "bootstrap")
+    add("zip", os.path.getsize(packed) / 1e6, "MB", ("<", 8, "value"))
+
+
+def jobs():
+    count, name = 300, uuid.uuid4().hex[:8]
+    s3, environment = boto3.client("s3"), variables()
+    rows = subprocess.run([f"{DEBUG}/weir", "generate", "trips", "--rows", "5"], capture_output=True, check=True).stdout
+    s3.put_object(Bucket="weir-sample-input", Key=f"bench-{name}.csv", Body=rows)
+    events = []
+    for n in range(count + count // 10):
+        command = {"job_id": f"bench-{name}-{n}", "source": f"s3://weir-sample-input/bench-{name}.csv", "dest": "s3://weir-sample-output/bench/", "command": "convert"}
+        number = f"49590338271490256608559692538361571095921575{n:012d}"
+        record = {"kinesisSchemaVersion": "1.0", "partitionKey": "bench", "sequenceNumber": number,
+                  "data": base64.b64encode(json.dumps(command).encode()).decode(), "approximateArrivalTimestamp": time.time()}
+        events.append(json.dumps({"Records": [{"kinesis": record, "eventSource": "aws:kinesis", "eventVersion": "1.0", "eventName": "aws:kinesis:record",
+                                               "eventID": f"shardId-000000000000:{number}", "awsRegion": "us-east-1",
+                                               "eventSourceARN": "arn:aws:kinesis:us-east-1:000000000000:stream/weir-commands"}]}))
+    said = run(f"{DEBUG}/bench-host", "jobs", BOOTSTRAP, str(count), stdin="\n".join(events).encode(), env=environment)
+    made = s3.list_objects_v2(Bucket="weir-sample-output", Prefix=f"bench/job=bench-{name}-")["KeyCount"]
+    if made != count + count // 10:
+        sys.exit(f"{made} outputs of {count + count // 10} jobs")
+    add(f"5-record job, event to answer, p50 of {count}", statistics.median(said["ms"]), "ms", ("<", 30, "value"))
+    add(f"5-record job, event to answer, p99 of {count}", percentile(said["ms"], 99), "ms", ("<", 100, "value"))
+    add("5-record jobs, peak memory of the function", said["peak_bytes"] / 1e6, "MB", None)
+
+
+def conditions():
+    def line(*command):
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    with open("/proc/cpuinfo", encoding="utf-8") as cpu:
+        model = next((one.split(":")[1].strip() for one in cpu if one.startswith("model name")), "unknown")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return {"when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "cpu": model, "cores": len(CORES), "memory_gb": round(memory),
+            "kernel": platform.release(), "load": os.getloadavg()[0], "commit": line("git", "rev-parse", "--short", "HEAD"), "rustc": line("rustc", "--version"),
+            "build": "release (as deployed) for what is measured; the local AWS is ministack, in Python, on the same cores",
+            "peers": f"DuckDB {duckdb.__version__}, Polars {polars.__version__}; median of {RUNS} runs in turn, from page cache to disk, snappy"}
+
+
+def main():
+    os.makedirs(FOLDER, exist_ok=True)
+    said = conditions()
+    # Before the local AWS is there to take its share of the cores.
+    conversions()
+    if os.environ.get("ONLY"): print(json.dumps(results,indent=0)); return
+    subprocess.run(["local/up.sh"], check=True, stdout=subprocess.DEVNULL)
+    try:
+        read_environment()
+        init()
+        jobs()
+    finally:
+        subprocess.run(["local/down.sh"], check=False)
+    print("\n".join(f"{name:<10} {value}" for name, value in said.items()))
+    print(f"\n{'MEASURE':<44}{'WEIR':>9} {'UNIT':<10}{'DUCKDB':>8}{'POLARS':>8}{'RATIO':>7}  TARGET")
+    for row in results:
+        peers = [str(row["peers"].get(who, "")) for who in ("duckdb", "polars")]
+        met = "" if row["met"] is None else ("met" if row["met"] else "MISSED")
+        print(f"{row['name']:<44}{row['value']:>9} {row['unit']:<10}{peers[0]:>8}{peers[1]:>8}{row['ratio'] or '':>7}  {row['target'] or ''} {met}")
+    with open("target/bench.json", "w", encoding="utf-8") as out:
+        json.dump(results, out, indent=1)
+    with open("target/bench-conditions.json", "w", encoding="utf-8") as out:
+        json.dump(said, out, indent=1)
+
+
+main()

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs one event through a function as it is deployed to the laptop's AWS: in SAM's container where there is a Docker
+# engine, otherwise the built bootstrap by the Lambda runtime API. Only the answer goes to standard output.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+function="$1" event="$2" dir=target/local
+[ -f "$event" ] || { echo "there is no event $event; there are:" >&2; ls events/*/*.json >&2; exit 2; }
+bootstrap=".aws-sam/build/${function^}Function/bootstrap"
+[ -f "$dir/pids" ] || { make --no-print-directory local-up >&2; echo "it stays up: make local-down stops it" >&2; }
+[ -f "$bootstrap" ] || { echo "there is no function $function; FN is realtime or worker" >&2; exit 2; }
+. "$dir/env"
+weir_local="${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug/weir-local"
+if ! docker info >/dev/null 2>&1; then
+  exec "$weir_local" invoke "weir-$function" "$bootstrap" "$event"
+fi
+# A container reaches this machine by the bridge's address, where the local AWS does not listen.
+host=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}')
+"$weir_local" proxy --listen "$host:4577" --upstream "$AWS_ENDPOINT_URL" >&2 &
+trap 'kill $!' EXIT
+# What SAM does not find declared in the template it does not pass on.
+sed 's|^\( *\)STACK:|\1AWS_ENDPOINT_URL: ""\n&|' .aws-sam/build/template.yaml >.aws-sam/build/invoke.yaml
+aws lambda get-function-configuration --function-name "weir-$function" --query Environment.Variables --output json |
+  python3 -c '
+import json, sys
+print(json.dumps({sys.argv[1]: json.load(sys.stdin) | {"AWS_ENDPOINT_URL": sys.argv[2]}}))
+' "${function^}Function" "http://$host:4577" >"$dir/invoke-env.json"
+pull=()
+docker image inspect public.ecr.aws/lambda/provided:al2023-rapid-x86_64 >/dev/null 2>&1 && pull=(--skip-pull-image)
+sam local invoke "${function^}Function" --template .aws-sam/build/invoke.yaml --event "$event" --env-vars "$dir/invoke-env.json" "${pull[@]}"
