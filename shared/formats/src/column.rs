@@ -2,6 +2,7 @@
 //!
 //! A value that is not of its column's kind is refused ([`Mismatch`]) and never turned into a null.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::builder::{
@@ -90,20 +91,20 @@ impl Column {
         }
     }
 
-    /// A cell of delimited text. Nothing is null; two quotes with nothing between them are an empty text in a column of
+    /// A cell of delimited text: a place in a text. Nothing is null; two quotes with nothing between them are an empty text in a column of
     /// text, and null in any other.
     #[inline]
-    pub(crate) fn push_cell(&mut self, cell: &str, quoted: bool) -> Result<(), Mismatch> {
-        if cell.is_empty() {
+    pub(crate) fn push_cell(&mut self, text: &str, place: Range<usize>, quoted: bool) -> Result<(), Mismatch> {
+        if place.is_empty() {
             match self {
                 Self::Text(builder) if quoted => builder.append_value(""),
                 _ => self.push_null(),
             }
             return Ok(());
         }
-        let bytes = cell.as_bytes();
+        let bytes = text.as_bytes().get(place.clone()).ok_or(Mismatch)?;
         match self {
-            Self::Text(builder) => builder.append_value(cell),
+            Self::Text(builder) => builder.append_value(text.get(place).ok_or(Mismatch)?),
             Self::Int(builder) => match value::int(bytes).or_else(|| value::int(trim(bytes))) {
                 Some(value) => builder.append_value(value),
                 None => return Err(Mismatch),
@@ -211,11 +212,7 @@ impl Members {
     pub(crate) fn enter(&mut self, name: &str, hint: usize) -> Result<(usize, &mut Column), Misfit> {
         let here =
             |index: usize, columns: &[(String, Column)]| columns.get(index).is_some_and(|(known, _)| known == name);
-        let index = if here(hint, &self.columns) {
-            hint
-        } else {
-            self.columns.iter().position(|(known, _)| known == name).ok_or(Misfit::Unknown)?
-        };
+        let index = if here(hint, &self.columns) { hint } else { self.place(name).ok_or(Misfit::Unknown)? };
         match (self.set_in.get_mut(index), self.columns.get_mut(index)) {
             (Some(set_in), Some((_, column))) => {
                 if *set_in == self.rows + 1 {
@@ -226,6 +223,15 @@ impl Members {
             }
             _ => Err(Misfit::Unknown),
         }
+    }
+
+    /// Where a member's column is.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|(known, _)| known == name)
+    }
+
+    pub(crate) fn is_text(&self, place: usize) -> bool {
+        matches!(self.columns.get(place), Some((_, Column::Text(_))))
     }
 
     /// The column at a known place, for the row being built. The caller enters each place once a row.

@@ -12,89 +12,20 @@ use std::io::{self, Read};
 
 use memchr::{memchr, memchr_iter, memchr2, memrchr};
 
+use crate::buffer::{Buffer, Pool};
+use crate::cells::{Cell, QUOTE, next_line, plain_record, record, text_of};
 use crate::column::{Mismatch, Rows};
 use crate::detect::Dialect;
 use crate::pass::Reject;
 use crate::value::kind_of_cell;
 use crate::{Columns, Kind};
 
-const QUOTE: u8 = b'"';
-
 /// A record longer than this has an unclosed quote in it, or is no record.
 const LONGEST_RECORD_BYTES: usize = 8 << 20;
 
-/// A cell: its text without the outer quotes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cell {
-    start: usize,
-    end: usize,
-    quoted: bool,
-    /// Holds doubled quotes.
-    doubled: bool,
-}
-
-/// One record from `start`: its cells, where the next begins, and what is wrong with it if something is. `None` if a
-/// quote is not closed before the end.
-fn record(bytes: &[u8], start: usize, delimiter: u8, cells: &mut Vec<Cell>) -> Option<(usize, Option<&'static str>)> {
-    cells.clear();
-    let mut at = start;
-    let mut wrong = None;
-    loop {
-        let quoted = bytes.get(at) == Some(&QUOTE);
-        let mut cell = Cell { start: at, end: at, quoted, doubled: false };
-        if quoted {
-            at += 1;
-            cell.start = at;
-            loop {
-                at += memchr(QUOTE, bytes.get(at..)?)?;
-                if bytes.get(at + 1) != Some(&QUOTE) {
-                    break;
-                }
-                cell.doubled = true;
-                at += 2;
-            }
-            cell.end = at;
-            at += 1;
-        }
-        let rest = bytes.get(at..).unwrap_or_default();
-        let length = memchr2(delimiter, b'\n', rest).unwrap_or(rest.len());
-        let ended_by = rest.get(length).copied();
-        let mut end = at + length;
-        // The carriage return belongs to the end of the line.
-        if ended_by != Some(delimiter) && length > 0 && bytes.get(end - 1) == Some(&b'\r') {
-            end -= 1;
-        }
-        if !quoted {
-            cell.end = end;
-        } else if end > at {
-            wrong = Some("there is text after a closing quote");
-        }
-        cells.push(cell);
-        at += length + 1;
-        if ended_by != Some(delimiter) {
-            return Some((at.min(bytes.len()), wrong));
-        }
-    }
-}
-
-/// Where the record from `start` ends when it is wrong: after its line.
-fn next_line(bytes: &[u8], start: usize) -> usize {
-    memchr(b'\n', bytes.get(start..).unwrap_or_default()).map_or(bytes.len(), |length| start + length + 1)
-}
-
-fn text_of<'a>(text: &'a str, cell: Cell, scratch: &'a mut String) -> &'a str {
-    let raw = text.get(cell.start..cell.end).unwrap_or_default();
-    if !cell.doubled {
-        return raw;
-    }
-    scratch.clear();
-    scratch.push_str(&raw.replace("\"\"", "\""));
-    scratch
-}
-
 /// Records, as a block of text and the line it begins on.
 pub(crate) struct Block {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Buffer,
     pub(crate) first_line: u64,
     /// Lines the splitter could not make a record of.
     pub(crate) rejects: Vec<Reject>,
@@ -105,14 +36,14 @@ pub(crate) struct Splitter<R> {
     source: R,
     delimiter: u8,
     block_bytes: usize,
-    carried: Vec<u8>,
+    carried: Buffer,
     line: u64,
     ended: bool,
 }
 
 impl<R: Read> Splitter<R> {
-    pub(crate) fn new(source: R, delimiter: u8, block_bytes: usize) -> Self {
-        Self { source, delimiter, block_bytes, carried: Vec::new(), line: 1, ended: false }
+    pub(crate) fn new(source: R, delimiter: u8, block_bytes: usize, pool: &Pool) -> Self {
+        Self { source, delimiter, block_bytes, carried: pool.take(), line: 1, ended: false }
     }
 
     pub(crate) fn next(&mut self) -> io::Result<Option<Block>> {
@@ -120,7 +51,7 @@ impl<R: Read> Splitter<R> {
         loop {
             let want = self.block_bytes.saturating_sub(self.carried.len()).max(64 << 10);
             if !self.ended {
-                self.ended = (&mut self.source).take(want as u64).read_to_end(&mut self.carried)? < want;
+                self.ended = self.carried.fill(&mut self.source, want)?;
             }
             if self.carried.is_empty() && rejects.is_empty() {
                 return Ok(None);
@@ -133,7 +64,7 @@ impl<R: Read> Splitter<R> {
             if end == 0 && open && stuck {
                 // The record from here never closes its quote: its first line is put aside, and the rest tried again.
                 let length = next_line(&self.carried, 0);
-                let line: Vec<u8> = self.carried.drain(..length).collect();
+                let line: Vec<u8> = self.carried.split_to(length).to_vec();
                 rejects.push(Reject::new(self.line, "a quote is opened and never closed", &line));
                 self.line += 1;
                 continue;
@@ -141,8 +72,7 @@ impl<R: Read> Splitter<R> {
             if end == 0 && !self.ended {
                 continue;
             }
-            let rest = self.carried.split_off(end);
-            let bytes = std::mem::replace(&mut self.carried, rest);
+            let bytes = self.carried.split_to(end);
             let first_line = self.line;
             self.line += memchr_iter(b'\n', &bytes).count() as u64;
             return Ok(Some(Block { bytes, first_line, rejects }));
@@ -151,7 +81,7 @@ impl<R: Read> Splitter<R> {
 
     /// Where the last whole record ends, and whether a quote is open behind it.
     fn last_boundary(&self) -> (usize, bool) {
-        let bytes = self.carried.as_slice();
+        let bytes = &*self.carried;
         if memchr(QUOTE, bytes).is_none() {
             return (memrchr(b'\n', bytes).map_or(0, |at| at + 1), false);
         }
@@ -239,8 +169,9 @@ fn walk<E>(
     rejects: &mut Vec<Reject>,
     mut each: impl FnMut(&str, &[Cell]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let bytes = block.bytes.as_slice();
+    let bytes = &*block.bytes;
     let whole = std::str::from_utf8(bytes).ok();
+    let quotes = memchr(QUOTE, bytes).is_some();
     let mut cells = Vec::with_capacity(layout.names.len());
     let mut at = 0;
     while at < bytes.len() {
@@ -249,8 +180,12 @@ fn walk<E>(
             let line = block.first_line + memchr_iter(b'\n', bytes.get(..start).unwrap_or_default()).count() as u64;
             Reject::new(line, reason, bytes.get(start..end).unwrap_or_default())
         };
-        let (end, wrong) = record(bytes, start, layout.delimiter, &mut cells)
-            .unwrap_or_else(|| (next_line(bytes, start), Some("a quote is opened and never closed")));
+        let (end, wrong) = if quotes {
+            record(bytes, start, layout.delimiter, &mut cells)
+                .unwrap_or_else(|| (next_line(bytes, start), Some("a quote is opened and never closed")))
+        } else {
+            (plain_record(bytes, start, layout.delimiter, &mut cells), None)
+        };
         at = end;
         if let Some(reason) = wrong {
             rejects.push(put_aside(at, reason));
@@ -296,7 +231,12 @@ pub(crate) fn parse<E: From<Mismatch>>(
     walk(block, layout, rejects, |text, cells| {
         for (cell, place) in cells.iter().zip(&places) {
             let column = place.and_then(|place| rows.members.enter_at(place)).ok_or(Mismatch)?;
-            column.push_cell(text_of(text, *cell, &mut scratch), cell.quoted)?;
+            if cell.doubled {
+                let whole = text_of(text, *cell, &mut scratch);
+                column.push_cell(whole, 0..whole.len(), true)?;
+            } else {
+                column.push_cell(text, cell.start..cell.end, cell.quoted)?;
+            }
         }
         rows.members.end_row();
         if rows.is_full() { full(rows) } else { Ok(()) }
@@ -365,7 +305,10 @@ impl Sample {
         if !whole {
             bytes.truncate(memrchr(b'\n', &bytes).map_or(0, |at| at + 1));
         }
-        Self { block: Block { bytes, first_line: 1, rejects: Vec::new() }, layout: Layout::new(text, dialect) }
+        Self {
+            block: Block { bytes: bytes.into(), first_line: 1, rejects: Vec::new() },
+            layout: Layout::new(text, dialect),
+        }
     }
 
     pub(crate) fn columns(&self) -> Columns {

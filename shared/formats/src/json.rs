@@ -13,7 +13,9 @@ use std::io::{self, Read};
 use jiter::{Jiter, JiterError, JsonValue, Peek};
 use memchr::{memchr, memchr_iter, memrchr};
 
+use crate::buffer::{Buffer, Pool};
 use crate::column::{Column, Members, Misfit, Mismatch, Rows};
+use crate::flat::Flat;
 use crate::pass::Reject;
 use crate::value::{self, kind_of_time};
 use crate::{Columns, FileFormat, Kind};
@@ -34,7 +36,7 @@ pub(crate) enum Framing {
 
 /// Whole documents.
 pub(crate) struct Block {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Buffer,
     pub(crate) first_line: u64,
     pub(crate) framing: Framing,
 }
@@ -44,7 +46,7 @@ pub(crate) struct Splitter<R> {
     source: R,
     framing: Framing,
     block_bytes: usize,
-    carried: Vec<u8>,
+    carried: Buffer,
     line: u64,
     ended: bool,
     in_array: bool,
@@ -52,15 +54,24 @@ pub(crate) struct Splitter<R> {
 }
 
 impl<R: Read> Splitter<R> {
-    pub(crate) fn new(source: R, framing: Framing, block_bytes: usize) -> Self {
-        Self { source, framing, block_bytes, carried: Vec::new(), line: 1, ended: false, in_array: false, begun: false }
+    pub(crate) fn new(source: R, framing: Framing, block_bytes: usize, pool: &Pool) -> Self {
+        Self {
+            source,
+            framing,
+            block_bytes,
+            carried: pool.take(),
+            line: 1,
+            ended: false,
+            in_array: false,
+            begun: false,
+        }
     }
 
     pub(crate) fn next(&mut self) -> io::Result<Option<Block>> {
         loop {
             let want = self.block_bytes.saturating_sub(self.carried.len()).max(64 << 10);
             if !self.ended {
-                self.ended = (&mut self.source).take(want as u64).read_to_end(&mut self.carried)? < want;
+                self.ended = self.carried.fill(&mut self.source, want)?;
             }
             if !self.begun {
                 self.begin();
@@ -80,8 +91,7 @@ impl<R: Read> Splitter<R> {
             if end == 0 {
                 return self.last_words();
             }
-            let rest = self.carried.split_off(end);
-            let bytes = std::mem::replace(&mut self.carried, rest);
+            let bytes = self.carried.split_to(end);
             let first_line = self.line;
             self.line += memchr_iter(b'\n', &bytes).count() as u64;
             return Ok(Some(Block { bytes, first_line, framing: self.framing }));
@@ -95,7 +105,7 @@ impl<R: Read> Splitter<R> {
         if self.framing == Framing::Documents && self.carried.get(blank) == Some(&b'[') {
             self.in_array = true;
             self.line += memchr_iter(b'\n', self.carried.get(..blank).unwrap_or_default()).count() as u64;
-            self.carried.drain(..=blank);
+            self.carried.split_to(blank + 1);
         }
     }
 
@@ -182,7 +192,7 @@ fn walk<E>(block: &Block, mut each: impl FnMut(&[u8], usize) -> Result<(), E>) -
             Framing::Documents => document.strip_prefix(b",").unwrap_or(document).trim_ascii(),
         };
         if !document.is_empty() {
-            each(document, at)?;
+            each(document, at + (document.as_ptr() as usize - rest.as_ptr() as usize))?;
         }
         at += length.max(1);
     }
@@ -220,7 +230,14 @@ pub(crate) fn parse<E: From<Mismatch>>(
     careful: bool,
     mut full: impl FnMut(&mut Rows) -> Result<(), E>,
 ) -> Result<(), E> {
+    let whole = if careful { None } else { std::str::from_utf8(&block.bytes).ok() };
+    let mut flat = Flat::default();
     walk(block, |document, at| {
+        let text = whole.and_then(|whole| whole.get(at..at + document.len()));
+        if let Some(read) = text.and_then(|text| flat.read(text, &mut rows.members)) {
+            read?;
+            return if rows.is_full() { full(rows) } else { Ok(()) };
+        }
         if careful {
             let mut trial = Members::new(&columns.0, 1);
             match row(document, &mut trial) {
@@ -239,6 +256,9 @@ pub(crate) fn parse<E: From<Mismatch>>(
             }
         }
         row(document, &mut rows.members).map_err(|_| E::from(Mismatch))?;
+        if let Some(text) = text {
+            flat.learn(text, &rows.members);
+        }
         if rows.is_full() { full(rows) } else { Ok(()) }
     })
 }
@@ -353,15 +373,15 @@ pub(crate) struct Sample {
 impl Sample {
     pub(crate) fn new(text: &str, format: FileFormat, whole: bool) -> Self {
         let framing = if format == FileFormat::NdJson { Framing::Lines } else { Framing::Documents };
-        let mut splitter = Splitter::new(text.as_bytes(), framing, text.len().max(1) + 1);
+        let mut splitter = Splitter::new(text.as_bytes(), framing, text.len().max(1) + 1, &Pool::default());
         let mut bytes = match splitter.next() {
-            Ok(Some(block)) => block.bytes,
+            Ok(Some(block)) => block.bytes.to_vec(),
             _ => Vec::new(),
         };
         if framing == Framing::Lines && !whole {
             bytes.truncate(memrchr(b'\n', &bytes).map_or(0, |at| at + 1));
         }
-        Self { block: Block { bytes, first_line: 1, framing } }
+        Self { block: Block { bytes: bytes.into(), first_line: 1, framing } }
     }
 
     pub(crate) fn columns(&self) -> Columns {

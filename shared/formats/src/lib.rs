@@ -11,6 +11,8 @@
 //! This crate is pure: it reads through [`Input`] and writes through [`Output`], and knows no S3, clock or environment.
 //! It is blocking code that uses threads of its own; an async caller gives it a thread.
 
+mod buffer;
+mod cells;
 mod column;
 mod columnar;
 mod compress;
@@ -19,6 +21,7 @@ mod csv;
 mod detect;
 mod encode;
 mod error;
+mod flat;
 mod input;
 mod json;
 mod kind;

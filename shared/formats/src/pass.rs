@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::json;
 use weir_command::{Compression, Format};
 
+use crate::buffer::Pool;
 use crate::encode::{Chunk, Codec, File, file_name};
 use crate::source::{Source, Stop, Unit};
 use crate::{Columns, ConvertError, Input, Output, Settings, Sink, Sniffed};
@@ -127,9 +128,10 @@ fn read(
     failures: &Sender<(u64, Result<Made, ConvertError>)>,
 ) {
     let mut number = 0;
+    let pool = Pool::default();
     let mut each = || -> Result<(), ConvertError> {
         for (input, sniffed) in job.inputs {
-            let Some(mut source) = Source::open(input, sniffed, job.settings)? else { continue };
+            let Some(mut source) = Source::open(input, sniffed, job.settings, &pool)? else { continue };
             while let Some(unit) = source.next()? {
                 if job.settings.stopped() {
                     return Err(ConvertError::Stopped);

@@ -8,6 +8,7 @@ use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 use encoding_rs_io::DecodeReaderBytesBuilder;
 
+use crate::buffer::Pool;
 use crate::column::{BATCH_ROWS, Mismatch, Rows};
 use crate::columnar::{self, Batches};
 use crate::compress::{Wrapping, unwrap};
@@ -74,6 +75,7 @@ impl Source {
         input: &Arc<dyn Input>,
         sniffed: &Sniffed,
         settings: &Settings,
+        pool: &Pool,
     ) -> Result<Option<Self>, ConvertError> {
         let name: Arc<str> = input.name().into();
         let block_bytes = settings.block_bytes;
@@ -91,11 +93,11 @@ impl Source {
                 let mut text = text(input, sniffed)?;
                 let skipped = io::copy(&mut (&mut text).take(header_bytes), &mut io::sink());
                 skipped.map_err(|error| ConvertError::reading(&name, "read the header", error))?;
-                source(Reader::Csv(csv::Splitter::new(text, dialect.delimiter, block_bytes), layout))
+                source(Reader::Csv(csv::Splitter::new(text, dialect.delimiter, block_bytes, pool), layout))
             }
             FileFormat::NdJson | FileFormat::Json => {
                 let framing = if sniffed.format == FileFormat::NdJson { Framing::Lines } else { Framing::Documents };
-                source(Reader::Json(json::Splitter::new(text(input, sniffed)?, framing, block_bytes)))
+                source(Reader::Json(json::Splitter::new(text(input, sniffed)?, framing, block_bytes, pool)))
             }
             FileFormat::Avro | FileFormat::Parquet | FileFormat::Orc => {
                 let batches = columnar(input, sniffed, settings)?;

@@ -42,6 +42,39 @@ pub(crate) fn int(text: &[u8]) -> Option<i64> {
 /// A number that a float can hold: one with a point or an exponent, or a whole number that is exactly a float.
 #[inline]
 pub(crate) fn float(text: &[u8]) -> Option<f64> {
+    short_float(text).or_else(|| any_float(text))
+}
+
+/// Digits, a point and digits, few enough that both the digits and the power of ten are exactly floats: then their
+/// quotient is the float nearest to what was written (Clinger, "How to Read Floating Point Numbers Accurately").
+#[inline]
+fn short_float(text: &[u8]) -> Option<f64> {
+    const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    let (negative, unsigned) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, text),
+    };
+    // 15 digits and a point; a superfluous leading zero is the careful reader's to refuse.
+    if unsigned.len() > 16 || matches!(unsigned, [b'0', b'0'..=b'9', ..]) {
+        return None;
+    }
+    let (mut mantissa, mut point) = (0u64, None);
+    for (index, byte) in unsigned.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            mantissa = mantissa * 10 + u64::from(digit);
+        } else if *byte == b'.' && point.is_none() && index > 0 {
+            point = Some(index);
+        } else {
+            return None;
+        }
+    }
+    let decimals = unsigned.len().checked_sub(point? + 1).filter(|decimals| *decimals > 0)?;
+    let value = mantissa as f64 / POWERS.get(decimals)?;
+    Some(if negative { -value } else { value })
+}
+
+fn any_float(text: &[u8]) -> Option<f64> {
     match shape(text)? {
         Shape::Whole => {
             let value = int(text)?;
@@ -352,6 +385,15 @@ mod tests {
                 format!("{:04}-{m:02}-{d:02}", yoe + era * 400 + i64::from(m <= 2))
             };
             prop_assert_eq!(date(civil(day).as_bytes()), Some(day - 719_162));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_short_float_is_what_the_careful_reader_says(text in "-?[0-9]{0,9}\\.?[0-9]{0,9}") {
+            if let Some(short) = short_float(text.as_bytes()) {
+                prop_assert_eq!(Some(short.to_bits()), any_float(text.as_bytes()).map(f64::to_bits), "{}", text);
+            }
         }
     }
 }
