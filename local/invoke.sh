@@ -14,9 +14,10 @@ if ! docker info >/dev/null 2>&1; then
   exec "$weir_local" invoke "weir-$function" "$bootstrap" "$event"
 fi
 # A container reaches this machine by the bridge's address, where the local AWS does not listen.
-host=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}')
+subnet=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Subnet}}')
+host=$(python3 -c 'import ipaddress, sys; print(next(ipaddress.ip_network(sys.argv[1]).hosts()))' "$subnet")
 "$weir_local" proxy --listen "$host:4577" --upstream "$AWS_ENDPOINT_URL" >&2 &
-trap 'kill $!' EXIT
+trap 'kill $! 2>/dev/null' EXIT
 # What SAM does not find declared in the template it does not pass on.
 sed 's|^\( *\)STACK:|\1AWS_ENDPOINT_URL: ""\n&|' .aws-sam/build/template.yaml >.aws-sam/build/invoke.yaml
 aws lambda get-function-configuration --function-name "weir-$function" --query Environment.Variables --output json |
