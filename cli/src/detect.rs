@@ -24,7 +24,7 @@ impl Detect {
     pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Stop> {
         let input: Arc<dyn Input> = if self.path.starts_with("s3://") {
             let at = Location::parse(&self.path).map_err(|error| Stop(2, error.to_string()))?;
-            let lake: Arc<dyn Lake> = Arc::new(S3Lake::new(&Stack::open(cli).await.aws));
+            let lake: Arc<dyn Lake> = Arc::new(S3Lake::new(&Stack::open(cli).await?.aws));
             let info = lake.head(&at).await.map_err(Stop::aws)?;
             Arc::new(S3Input::new(lake, info, Handle::current()))
         } else {

@@ -61,12 +61,17 @@ struct Stack {
 }
 
 impl Stack {
-    async fn open(cli: &Cli) -> Self {
+    async fn open(cli: &Cli) -> Result<Self, Stop> {
         let mut loader = aws_config();
         if let Some(profile) = &cli.profile {
             loader = loader.profile_name(profile);
         }
-        Self { name: cli.stack.clone(), aws: loader.load().await }
+        let aws = loader.load().await;
+        if aws.region().is_none() {
+            let reason = "no region is set: set AWS_REGION, or `region` in the profile, or choose another `--profile`";
+            return Err(Stop(3, reason.to_owned()));
+        }
+        Ok(Self { name: cli.stack.clone(), aws })
     }
 
     fn stream(&self) -> String {
@@ -78,17 +83,20 @@ impl Stack {
     }
 }
 
+async fn run(cli: &Cli) -> Result<(), Stop> {
+    match &cli.command {
+        Verb::Submit(submit) => submit.run(&Stack::open(cli).await?).await,
+        Verb::Jobs(jobs) => jobs.run(&Stack::open(cli).await?).await,
+        Verb::Job(one) => one.run(&Stack::open(cli).await?).await,
+        Verb::Detect(detect) => detect.run(cli).await,
+        Verb::Generate(generate) => generate.run(),
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match &cli.command {
-        Verb::Submit(submit) => submit.run(&Stack::open(&cli).await).await,
-        Verb::Jobs(jobs) => jobs.run(&Stack::open(&cli).await).await,
-        Verb::Job(one) => one.run(&Stack::open(&cli).await).await,
-        Verb::Detect(detect) => detect.run(&cli).await,
-        Verb::Generate(generate) => generate.run(),
-    };
-    match done {
+    match run(&cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop(code, said)) => {
             eprintln!("weir: {said}");
