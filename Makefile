@@ -60,6 +60,7 @@ lint: setup $(DENY) ## Formatting, clippy, the template, licences and sources
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	sam validate --lint
+	cargo fetch --locked --quiet # cargo-deny reads every locked crate, those for other systems, too
 	$(DENY) --offline check bans licenses sources
 
 fmt: ## Format the code

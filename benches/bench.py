@@ -31,7 +31,7 @@ ROWS = {"small": {"csv": 60_000, "ndjson": 60_000}, "large": {"csv": 7_400_000, 
 results = []
 
 
-def add(name, value, unit, target, peers=None, lower=False):
+def add(name, value, unit, target, peers=None):
     """A row. `target` is (comparison, number, of what)."""
     ratio = None
     if peers:
@@ -105,8 +105,9 @@ def conversions():
         for form, rows in forms.items():
             source = f"{FOLDER}/{rows}.{form}"
             if not os.path.exists(source):
-                with open(source, "wb") as out:
+                with open(f"{source}.part", "wb") as out:
                     subprocess.run([f"{DEBUG}/weir", "generate", "trips", "--rows", str(rows), "--format", form, "--seed", "7"], stdout=out, check=True)
+                os.rename(f"{source}.part", source)
             megabytes = os.path.getsize(source) / 1e6
             with open(source, "rb") as warm:
                 while warm.read(1 << 24):
@@ -147,7 +148,7 @@ def init():
     count = 50
     said = run(f"{DEBUG}/bench-host", "init", BOOTSTRAP, str(count), env=variables())
     add("init, exec to first request, p50", statistics.median(said["ms"]), "ms", ("<", 10, "value"))
-    add(f"init, p99 of {count}", percentile(said["ms"], 99), "ms", None)
+    add(f"init, longest of {count}", max(said["ms"]), "ms", None)
     packed = f"{FOLDER}/function.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
         out.write(BOOTSTRAP, "bootstrap")

@@ -6,9 +6,10 @@ cd "$(dirname "$0")/.."
 function="$1" event="$2" dir=target/local
 [ -f "$event" ] || { echo "there is no event $event; there are:" >&2; ls events/*/*.json >&2; exit 2; }
 bootstrap=".aws-sam/build/${function^}Function/bootstrap"
-[ -f "$dir/pids" ] || { make --no-print-directory local-up >&2; echo "it stays up: make local-down stops it" >&2; }
+[ -f "$dir/env" ] || { make --no-print-directory local-up >&2; echo "it stays up: make local-down stops it" >&2; }
 [ -f "$bootstrap" ] || { echo "there is no function $function; FN is realtime or worker" >&2; exit 2; }
 . "$dir/env"
+aws sts get-caller-identity >/dev/null || { echo "the local AWS does not answer: make local-down, and again" >&2; exit 1; }
 weir_local="${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug/weir-local"
 if ! docker info >/dev/null 2>&1; then
   exec "$weir_local" invoke "weir-$function" "$bootstrap" "$event"
@@ -17,7 +18,10 @@ fi
 subnet=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Subnet}}')
 host=$(python3 -c 'import ipaddress, sys; print(next(ipaddress.ip_network(sys.argv[1]).hosts()))' "$subnet")
 "$weir_local" proxy --listen "$host:4577" --upstream "$AWS_ENDPOINT_URL" >&2 &
-trap 'kill $! 2>/dev/null' EXIT
+proxy=$!
+trap 'kill $proxy 2>/dev/null' EXIT
+sleep 0.3
+kill -0 $proxy || { echo "port 4577 at $host can't be used" >&2; exit 1; }
 # What SAM does not find declared in the template it does not pass on.
 sed 's|^\( *\)STACK:|\1AWS_ENDPOINT_URL: ""\n&|' .aws-sam/build/template.yaml >.aws-sam/build/invoke.yaml
 aws lambda get-function-configuration --function-name "weir-$function" --query Environment.Variables --output json |

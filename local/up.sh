@@ -9,17 +9,19 @@ mkdir -p "$dir"
 export AWS_ENDPOINT_URL="http://127.0.0.1:$PORT" AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
 export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0
 alive() { python3 -c "import urllib.request as r; r.urlopen('$AWS_ENDPOINT_URL/_ministack/health', timeout=2)" 2>/dev/null; }
-taken() { python3 -c "import socket; socket.create_connection(('127.0.0.1', $PORT), 1)" 2>/dev/null; }
+faults=$((PORT + 1))
+taken() { python3 -c "import socket; socket.create_connection(('127.0.0.1', $1), 1)" 2>/dev/null; }
 local/down.sh
-for _ in $(seq 20); do taken || break; sleep 0.2; done
-if taken; then
-  echo "port $PORT is in use by something else; stop it, or: make demo WEIR_LOCAL_PORT=4567" >&2
-  exit 1
-fi
+for port in "$PORT" "$faults"; do
+  for _ in $(seq 20); do taken "$port" || break; sleep 0.2; done
+  if taken "$port"; then
+    echo "port $port is in use by something else; stop it, or: make demo WEIR_LOCAL_PORT=$((PORT + 10))" >&2
+    exit 1
+  fi
+done
 echo "starting the local AWS on port $PORT"
 # Functions inherit this process's environment: with it they call here, through the proxy that can make their requests
 # fail (weir-local proxy), and never the real AWS.
-faults=$((PORT + 1))
 AWS_ENDPOINT_URL="http://127.0.0.1:$faults" AUTH=true LAMBDA_EXECUTOR=local BIND_HOST=127.0.0.1 GATEWAY_PORT="$PORT" SFTP_ENABLED=0 IOT_MTLS_ENABLED=0 \
   DOCKER_HOST=unix:///nonexistent setsid ministack >"$dir/ministack.log" 2>&1 </dev/null &
 echo $! >"$dir/pids"
@@ -35,6 +37,8 @@ setsid "$target_dir/weir-local" proxy --listen "127.0.0.1:$faults" --upstream "$
 echo $! >>"$dir/pids"
 setsid "$target_dir/weir-local" drive >"$dir/drive.log" 2>&1 </dev/null &
 echo $! >>"$dir/pids"
+for _ in $(seq 50); do taken "$faults" && break; sleep 0.1; done
+taken "$faults" || { echo "the proxy does not answer; see $dir/proxy.log" >&2; exit 1; }
 for bucket in weir-sample-input weir-sample-output; do aws s3api create-bucket --bucket "$bucket" >/dev/null; done
 aws s3api put-object --bucket weir-sample-input --key trips.csv --body events/data/trips.csv >/dev/null
 output() { aws cloudformation describe-stacks --stack-name weir --output text \

@@ -59,24 +59,32 @@ pub struct Mishap {
 pub struct Dice {
     chaos: Chaos,
     random: Mutex<StdRng>,
+    thrown: Mutex<Vec<Mishap>>,
 }
 
 impl Dice {
     /// Dice with a seed.
     pub fn new(chaos: Chaos, seed: u64) -> Self {
-        Self { chaos, random: Mutex::new(StdRng::seed_from_u64(seed)) }
+        Self { chaos, random: Mutex::new(StdRng::seed_from_u64(seed)), thrown: Mutex::default() }
     }
 
     /// For a batch of so many records.
     pub fn throw(&self, records: usize) -> Mishap {
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         let splits = records > 1 && random.random_bool(self.chaos.recut);
-        Mishap {
+        let mishap = Mishap {
             again: random.random_bool(self.chaos.duplicate),
             split: splits.then(|| random.random_range(1..records)),
             kill_after: random.random_bool(self.chaos.kill).then(|| Duration::from_millis(random.random_range(1..60))),
             delay: Duration::from_millis(random.random_range(0..=self.chaos.delay_ms)),
-        }
+        };
+        self.thrown.lock().unwrap_or_else(PoisonError::into_inner).push(mishap.clone());
+        mishap
+    }
+
+    /// What happened so far.
+    pub fn thrown(&self) -> Vec<Mishap> {
+        self.thrown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

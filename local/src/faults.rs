@@ -129,7 +129,7 @@ impl Faults {
             let harmed = armed.seen - 1;
             let in_turn =
                 harmed >= armed.rule.after && armed.rule.times.is_none_or(|times| harmed - armed.rule.after < times);
-            if in_turn && met.is_none() {
+            if in_turn && met.is_none() && armed.rule.fault != Fault::Count {
                 met = Some(Met {
                     fault: armed.rule.fault.clone(),
                     held: Arc::clone(&armed.held),
@@ -234,9 +234,8 @@ async fn answer(
     *forward.uri_mut() = format!("{upstream}{path}").parse::<Uri>().map_err(io::Error::other)?;
     let pass = || async { client.request(forward).await.map_err(io::Error::other) };
     let answered = match met {
-        None => pass().await?,
+        None | Some(Met { fault: Fault::Count, .. }) => pass().await?,
         Some(Met { fault: Fault::Status(status), .. }) => return Ok(say(status, "")),
-        Some(Met { fault: Fault::Count, .. }) => pass().await?,
         Some(Met { fault: Fault::Delay(ms), .. }) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             pass().await?
@@ -295,6 +294,10 @@ mod tests {
         let harmed: Vec<bool> = (0..5).map(|_| faults.meet(b"PUT /bucket/job=1/part").is_some()).collect();
         assert_eq!(harmed, [false, true, true, false, false]);
         assert!(faults.meet(b"PUT /bucket/job=2/part").is_none());
+        let counted = Faults::default();
+        counted.add(rule(&["PUT"], Fault::Count, 0, None));
+        counted.add(rule(&["PUT"], Fault::Status(503), 0, None));
+        assert!(counted.meet(b"PUT /x").is_some(), "counting stands in no other rule's way");
         assert_eq!(faults.seen(number), 5);
     }
 

@@ -108,9 +108,10 @@ impl Mapping {
         }
     }
 
-    /// Begins shards as they come to be, and ends when there is none left.
+    /// Begins shards as they come to be; ends by an error.
     async fn drive(self: Arc<Self>) -> Result<(), Failed> {
         let (mut begun, mut finished) = (HashSet::new(), HashSet::new());
+        let mut at_first: Option<HashSet<String>> = None;
         let mut running = JoinSet::new();
         loop {
             let listed = self.kinesis.list_shards().stream_arn(&self.stream_arn).send().await?;
@@ -118,10 +119,11 @@ impl Mapping {
                 |shard: &Shard| shard.parent_shard_id.iter().chain(&shard.adjacent_parent_shard_id).cloned().collect();
             let shards: Vec<(String, Vec<String>)> =
                 listed.shards().iter().map(|shard| (shard.shard_id().to_owned(), parents(shard))).collect();
-            // What comes to be later is a child, and read from its beginning.
-            let from = if begun.is_empty() { self.from.clone() } else { ShardIteratorType::TrimHorizon };
+            let at_first = at_first.get_or_insert_with(|| shards.iter().map(|(shard, _)| shard.clone()).collect());
             for shard in mapping::ready(&shards, &begun, &finished) {
-                running.spawn(Arc::clone(&self).read(shard.clone(), from.clone()));
+                // What comes to be later is a child, and read from its beginning.
+                let from = if at_first.contains(&shard) { self.from.clone() } else { ShardIteratorType::TrimHorizon };
+                running.spawn(Arc::clone(&self).read(shard.clone(), from));
                 begun.insert(shard);
             }
             tokio::select! {
@@ -144,6 +146,10 @@ impl Mapping {
             running.spawn(Arc::clone(&self).work(shard.clone(), records));
         }
         while let Some(at) = iterator {
+            // A lane ends before its shard only by an error.
+            if let Some(ended) = running.try_join_next() {
+                ended??;
+            }
             let got = self.kinesis.get_records().shard_iterator(at).limit(1000).send().await?;
             iterator = got.next_shard_iterator().map(str::to_owned);
             if got.records().is_empty() {
@@ -197,10 +203,6 @@ impl Mapping {
             }
             let batch: Vec<Record> = waiting.drain(..count).collect();
             since = Instant::now();
-            let (old, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|record| self.too_old(record));
-            if !old.is_empty() {
-                self.discard(&shard, &Batch { records: old, retries: 0 }, "RecordAgeExceeded").await?;
-            }
             self.with_mishaps(&shard, batch).await?;
         }
         Ok(())
@@ -213,9 +215,6 @@ impl Mapping {
     }
 
     async fn with_mishaps(&self, shard: &str, records: Vec<Record>) -> Result<(), Failed> {
-        if records.is_empty() {
-            return Ok(());
-        }
         let mishap = self.dice.throw(records.len());
         tokio::time::sleep(mishap.delay).await;
         let mut batches = vec![Batch { records, retries: 0 }];
@@ -247,6 +246,14 @@ impl Mapping {
     async fn finish(&self, shard: &str, batch: Batch<Record>) -> Result<(), Failed> {
         let mut queue = VecDeque::from([batch]);
         while let Some(batch) = queue.pop_front() {
+            let (old, records) = batch.records.into_iter().partition(|record| self.too_old(record));
+            let (old, batch) = (Batch { records: old, retries: batch.retries }, Batch { records, ..batch });
+            if !old.records.is_empty() {
+                self.discard(shard, &old, "RecordAgeExceeded").await?;
+            }
+            if batch.records.is_empty() {
+                continue;
+            }
             let event = self.event(shard, &batch.records);
             let ended = self.invoke(&event).await?;
             let failing = batch.retries;
@@ -267,7 +274,10 @@ impl Mapping {
 
     async fn invoke(&self, event: &Value) -> Result<Ended, Failed> {
         let payload = Blob::new(event.to_string());
-        let answered = self.lambda.invoke().function_name(&self.function).payload(payload).send().await?;
+        // What keeps the function from being invoked, throttling above all, is tried again like its own error.
+        let Ok(answered) = self.lambda.invoke().function_name(&self.function).payload(payload).send().await else {
+            return Ok(Ended::FunctionError);
+        };
         if answered.function_error().is_some() {
             return Ok(Ended::FunctionError);
         }

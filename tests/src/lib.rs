@@ -107,6 +107,9 @@ impl Stack {
         };
         let entries = records.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         let sent = self.kinesis.put_records().stream_name("weir-commands").set_records(Some(entries)).send().await?;
+        if sent.failed_record_count().is_some_and(|failed| failed > 0) {
+            return Err("Kinesis refused a record".into());
+        }
         Ok(sent.records().iter().filter_map(|record| record.sequence_number().map(str::to_owned)).collect())
     }
 
@@ -193,8 +196,10 @@ impl Stack {
     /// # Errors
     /// S3's.
     pub async fn samples(&self) -> Result<(), Failed> {
-        // It may be there already.
+        // It may be there already, with the letters of a run before.
         let _ = self.lake.client().create_bucket().bucket(SAMPLE_DEAD_LETTERS).send().await;
+        let left = self.lake.list(&Location::parse(&format!("s3://{SAMPLE_DEAD_LETTERS}/"))?, None).await?.objects;
+        self.lake.delete(&left.into_iter().map(|object| object.location).collect::<Vec<_>>()).await?;
         let trips = include_bytes!("../../events/data/trips.csv");
         let at = Location::parse("s3://weir-sample-input/trips.csv")?;
         Ok(self.lake.put(&at, Bytes::from_static(trips), "text/csv").await?)

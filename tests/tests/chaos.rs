@@ -17,7 +17,7 @@ async fn under_duplicates_recuts_and_delays_every_record_has_one_outcome() -> Re
     let stack = Stack::open("chaos").await?;
     stack.put("a.csv", "id,name\n1,Ann\n2,Bob\n").await?;
     let dice = Arc::new(Dice::new("duplicate=0.5,recut=0.7,delay=300".parse()?, 42));
-    let aws = stack.aws.clone();
+    let (aws, thrown) = (stack.aws.clone(), Arc::clone(&dice));
     let second = tokio::spawn(async move { poller::run(&aws, "weir-realtime", ShardIteratorType::Latest, dice).await });
     // It must have its place in the shard before anything is sent.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -48,6 +48,10 @@ async fn under_duplicates_recuts_and_delays_every_record_has_one_outcome() -> Re
         assert_eq!(stack.settled(&id(n)).await?.version, 2, "job {n}: claimed once, completed once");
     }
     assert!(!second.is_finished(), "the second poller went on to the end");
+    let thrown = thrown.thrown();
+    let (again, split) =
+        (thrown.iter().filter(|one| one.again).count(), thrown.iter().filter(|one| one.split.is_some()).count());
+    assert!(again > 0 && split > 0, "there was chaos: {thrown:?}");
     second.abort();
     Ok(())
 }

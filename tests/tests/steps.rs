@@ -236,21 +236,27 @@ async fn out_of_time_it_hands_itself_on_and_leaves_nothing_half_written() -> Res
         stack.put(&format!("many/{n:03}.csv"), ROWS).await?;
     }
     let big: String =
-        std::iter::once("id,name\n".to_owned()).chain((0..400_000).map(|n| format!("{n},name {n}\n"))).collect();
+        std::iter::once("id,name\n".to_owned()).chain((0..5_000_000).map(|n| format!("{n},name {n}\n"))).collect();
     stack.put("big.csv", &big).await?;
     let record = |id: &str, command: &str, source: &str| {
         Ok::<_, Failed>(json!({
-            "job_id": format!("{}-{id}", stack.run), "command": command, "mode": "auto",
+            "job_id": format!("{}-{id}", stack.run), "command": command,
             "source": stack.input(source)?.to_string(), "dest": stack.output(&format!("{id}/"))?.to_string(),
         }))
     };
     let (copy, convert) = (stack.function(REALTIME).await?, stack.function(REALTIME).await?);
     copy.fault(&["PUT /", "copy/"], Fault::Delay(1600), None);
-    convert.fault(&["GET /", "big.csv"], Fault::Delay(2500), None);
-    let events = [record("copy", "copy", "many/")?, record("convert", "convert", "big.csv")?]
-        .map(|record| kinesis_event(9, &[record.to_string().into_bytes()]));
+    convert.fault(&["PUT /", "convert/job", "partNumber"], Fault::Delay(1500), None);
+    let begun = convert.fault(&["POST /", "convert/job", "?uploads"], Fault::Count, None);
+    let given_up = convert.fault(&["DELETE /", "convert/job", "uploadId"], Fault::Count, None);
+    let mut to_csv = record("convert", "convert", "big.csv")?;
+    to_csv.as_object_mut().map(|record| record.insert("format".to_owned(), "csv".into()));
+    let events =
+        [record("copy", "copy", "many/")?, to_csv].map(|record| kinesis_event(9, &[record.to_string().into_bytes()]));
     let (copied, converted) = tokio::join!(copy.invoke(&events[0], SHORT), convert.invoke(&events[1], SHORT));
     assert_eq!((copied?, converted?), (failures(&[]), failures(&[])));
+    let uploads = [begun, given_up].map(|rule| convert.proxy.faults.seen(rule));
+    assert_eq!(uploads, [1, 1], "it was in the middle of an upload, and took it back");
     // What is left is the deployed worker's, which was called at once and meets no faults.
     for (id, objects) in [("copy", 150), ("convert", 1)] {
         let job = stack.settled(&format!("{}-{id}", stack.run)).await?;

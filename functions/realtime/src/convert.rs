@@ -65,11 +65,7 @@ pub async fn run(
         Err(error @ ConvertError::TooLargeToSpool { .. }) => return Ok(Converted::TooLarge(error.to_string())),
         Err(error) => return Err(to_failure(error)),
     };
-    // Whoever stalled until now may find the next owner's files here. The ledger says then that the job is lost.
-    if now_ms() >= lease_until_ms {
-        return Err(Failure::passing("Late", "the invocation stalled until its lease was over"));
-    }
-    remove_others(lake.as_ref(), &output, &summary).await?;
+    remove_others(lake.as_ref(), &output, &summary, lease_until_ms).await?;
     Ok(Converted::Done(report(summary, &output, count)))
 }
 
@@ -86,7 +82,12 @@ fn to_failure(error: ConvertError) -> Failure {
 }
 
 /// Removes what an earlier attempt left under this job's prefix and this one did not write: attempts never add up.
-async fn remove_others(lake: &dyn Lake, output: &Location, summary: &Summary) -> Result<(), Failure> {
+async fn remove_others(
+    lake: &dyn Lake,
+    output: &Location,
+    summary: &Summary,
+    lease_until_ms: u64,
+) -> Result<(), Failure> {
     let quarantine = summary.quarantine.as_ref().map(|(name, _)| *name);
     let own: Vec<Location> =
         summary.files.iter().map(String::as_str).chain(quarantine).map(|name| output.join(name)).collect();
@@ -95,6 +96,10 @@ async fn remove_others(lake: &dyn Lake, output: &Location, summary: &Summary) ->
         let page = lake.list(output, after.as_deref()).await?;
         let others: Vec<Location> =
             page.objects.iter().map(|object| object.location.clone()).filter(|at| !own.contains(at)).collect();
+        // Whoever stalled until now may find the next owner's files here. The ledger says then that the job is lost.
+        if now_ms() >= lease_until_ms {
+            return Err(Failure::passing("Late", "the invocation stalled until its lease was over"));
+        }
         lake.delete(&others).await?;
         after = page.objects.last().map(|object| object.location.key().to_owned());
         if !page.more {

@@ -19,6 +19,8 @@ pub(crate) struct Buffer {
     pool: Pool,
 }
 
+const LARGEST_KEPT_BYTES: usize = 32 << 20;
+
 impl Pool {
     pub(crate) fn take(&self) -> Buffer {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
@@ -78,7 +80,8 @@ impl Deref for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        if bytes.capacity() > 0 {
+        // One that a huge record made large is not kept.
+        if (1..=LARGEST_KEPT_BYTES).contains(&bytes.capacity()) {
             self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
         }
     }

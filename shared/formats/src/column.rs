@@ -241,6 +241,12 @@ impl Members {
         self.columns.get_mut(place).map(|(_, column)| column)
     }
 
+    /// The columns so far, for tests that compare them.
+    #[cfg(test)]
+    pub(crate) fn finish(self) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.columns.into_iter().map(|(_, column)| column.finish()).collect()
+    }
+
     /// Ends the row; members that were not set are null.
     #[inline]
     pub(crate) fn end_row(&mut self) {

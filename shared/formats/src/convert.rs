@@ -8,7 +8,7 @@ use weir_command::{Compression, Format};
 
 use crate::pass::{self, Job, Pass, QUARANTINE};
 use crate::source::columns_of;
-use crate::{Columns, ConvertError, FileFormat, Input, Kind, Output, Sniffed, sniff};
+use crate::{Columns, ConvertError, FileFormat, Input, Kind, Output, Sniffed, Wrapping, sniff};
 
 /// What a conversion may use.
 #[derive(Clone)]
@@ -97,6 +97,7 @@ pub fn convert(
         return Err(ConvertError::data("nothing to convert", what));
     }
     let Agreed { mut columns, unique } = agree(&sniffed, settings)?;
+    let settings = &Settings { block_bytes: block_bytes(&sniffed, settings), ..settings.clone() };
     for restarts in 0..MOST_PASSES {
         let job = Job { inputs: &sniffed, format, compression, columns: &columns, unique: &unique, output, settings };
         match pass::run(&job)? {
@@ -120,6 +121,17 @@ pub fn convert(
         }
     }
     Err(ConvertError::Internal(format!("the columns still change after {MOST_PASSES} passes")))
+}
+
+/// Small inputs are cut into enough blocks for every thread to have its share. What a compression hides isn't known.
+fn block_bytes(inputs: &[(Arc<dyn Input>, Sniffed)], settings: &Settings) -> usize {
+    const LEAST: usize = 2 << 20;
+    if inputs.iter().any(|(_, sniffed)| sniffed.wrapping != Wrapping::None) {
+        return settings.block_bytes;
+    }
+    let bytes: u64 = inputs.iter().map(|(input, _)| input.size()).sum();
+    let share = usize::try_from(bytes).unwrap_or(usize::MAX) / (settings.threads.max(1) * 4);
+    settings.block_bytes.min(share.max(LEAST))
 }
 
 struct Agreed {

@@ -158,7 +158,8 @@ fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// Why a document is not in the columns.
-enum Trouble {
+#[derive(Debug)]
+pub(crate) enum Trouble {
     /// It is no row, whatever the columns.
     Bad(String),
     /// It may be one, for other columns.
@@ -272,7 +273,7 @@ fn check(document: &[u8]) -> Result<(), String> {
     }
 }
 
-fn row(document: &[u8], members: &mut Members) -> Result<(), Trouble> {
+pub(crate) fn row(document: &[u8], members: &mut Members) -> Result<(), Trouble> {
     let mut json = Jiter::new(document);
     if json.peek()? != Peek::Object {
         return Err(Trouble::Bad("it is not an object".to_owned()));
