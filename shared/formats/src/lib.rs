@@ -19,6 +19,7 @@ mod compress;
 mod convert;
 mod csv;
 mod detect;
+mod documents;
 mod encode;
 mod error;
 mod flat;

@@ -14,8 +14,9 @@ use crate::columnar::{self, Batches};
 use crate::compress::{Wrapping, unwrap};
 use crate::csv::{self, Layout};
 use crate::detect::{FileFormat, encoding_of};
+use crate::documents::{self, Framing};
 use crate::input::FileInput;
-use crate::json::{self, Framing};
+use crate::json;
 use crate::pass::Reject;
 use crate::{Columns, ConvertError, Input, Kind, Settings, Sniffed, zipped};
 
@@ -53,7 +54,7 @@ pub(crate) struct Unit {
 
 enum Content {
     Csv(csv::Block, Arc<Layout>),
-    Json(json::Block),
+    Json(documents::Block),
     Batches(SchemaRef, Vec<RecordBatch>),
 }
 
@@ -65,7 +66,7 @@ pub(crate) struct Source {
 
 enum Reader {
     Csv(csv::Splitter<Box<dyn Read + Send>>, Arc<Layout>),
-    Json(json::Splitter<Box<dyn Read + Send>>),
+    Json(documents::Splitter<Box<dyn Read + Send>>),
     Batches { batches: Batches, unit_bytes: usize, given: bool },
 }
 
@@ -97,7 +98,7 @@ impl Source {
             }
             FileFormat::NdJson | FileFormat::Json => {
                 let framing = if sniffed.format == FileFormat::NdJson { Framing::Lines } else { Framing::Documents };
-                source(Reader::Json(json::Splitter::new(text(input, sniffed)?, framing, block_bytes, pool)))
+                source(Reader::Json(documents::Splitter::new(text(input, sniffed)?, framing, block_bytes, pool)))
             }
             FileFormat::Avro | FileFormat::Parquet | FileFormat::Orc => {
                 let batches = columnar(input, sniffed, settings)?;
