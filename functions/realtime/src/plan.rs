@@ -29,7 +29,7 @@ pub enum Plan {
 /// A job estimated to take longer than this does not stay in the stream's invocation: what is behind it waits.
 const STREAM_MS: u64 = 5_000;
 
-/// Estimates, meant to be pessimistic. `make bench` measures 90 (CSV, small) to 480 MB/s (NDJSON, large) of plain text a
+/// Estimates, meant to be pessimistic. `make bench` measures 130 (CSV, small) to 470 MB/s (NDJSON, large) of plain text a
 /// core; here are bytes as they lie in S3, where compression hides up to ten times as many, and S3 itself takes its time.
 const CONVERT_BYTES_PER_MS: u64 = 30_000;
 const CONVERT_OBJECT_MS: u64 = 60;
