@@ -78,7 +78,11 @@ pub async fn notify(
     if store.count(&counter, expires_s).await? > 1 {
         return Ok(false);
     }
-    publisher.publish(&subject(notice), &text(notice)).await?;
+    if let Err(failure) = publisher.publish(&subject(notice), &text(notice)).await {
+        // Nobody heard: the next one alike must not be silenced by this one.
+        store.reset(&counter).await?;
+        return Err(failure);
+    }
     Ok(true)
 }
 
@@ -101,6 +105,24 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
     use weir_ledger::MemoryStore;
+
+    struct Broken;
+
+    #[async_trait]
+    impl Publisher for Broken {
+        async fn publish(&self, _: &str, _: &str) -> Result<(), Failure> {
+            Err(Failure::passing("Throttled", "not now"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_notice_nobody_heard_silences_no_other() {
+        let (store, outbox) = (MemoryStore::default(), Outbox::default());
+        let notice = notice("NoSuchKey", "a");
+        assert!(notify(&store, &Broken, &notice, 0).await.is_err());
+        assert_eq!(notify(&store, &outbox, &notice, 1).await, Ok(true));
+        assert_eq!(notify(&store, &outbox, &notice, 2).await, Ok(false));
+    }
 
     #[derive(Default)]
     struct Outbox(Mutex<Vec<String>>);

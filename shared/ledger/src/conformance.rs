@@ -126,5 +126,6 @@ async fn counters(store: &dyn Store, now_ms: u64) -> Result<(), String> {
     for value in 1..=3 {
         expect("counting", store.count(&counter, now_ms / 1000 + 60).await, value)?;
     }
-    Ok(())
+    expect("resetting", store.reset(&counter).await, ())?;
+    expect("counting anew", store.count(&counter, now_ms / 1000 + 60).await, 1)
 }

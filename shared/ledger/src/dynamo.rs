@@ -170,6 +170,14 @@ impl Store for DynamoStore {
         let value = answer.attributes().and_then(|new| new.get("n")).and_then(|n| n.as_n().ok()?.parse().ok());
         value.ok_or_else(|| Failure::internal("LedgerShape", "DynamoDB returned no counter after ADD"))
     }
+
+    async fn reset(&self, counter: &str) -> Result<(), Failure> {
+        let update = self.client.update_item().table_name(&self.table);
+        let update = update.key("pk", AttributeValue::S(format!("count#{counter}")));
+        let update = update.update_expression("SET #n = :zero").expression_attribute_names("#n", "n");
+        let sent = update.expression_attribute_values(":zero", AttributeValue::N("0".into())).send().await;
+        sent.map(|_| ()).map_err(|error| self.failed("reset a counter", &error))
+    }
 }
 
 fn job_key(id: &str) -> String {

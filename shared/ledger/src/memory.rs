@@ -63,6 +63,11 @@ impl Store for MemoryStore {
         *value += 1;
         Ok(*value)
     }
+
+    async fn reset(&self, counter: &str) -> Result<(), Failure> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).remove(counter);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

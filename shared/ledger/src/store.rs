@@ -25,6 +25,9 @@ pub trait Store: Send + Sync {
 
     /// Adds one to a counter that is forgotten after `expires_s`, and says what it is now.
     async fn count(&self, counter: &str, expires_s: u64) -> Result<u64, Failure>;
+
+    /// Sets a counter back to zero.
+    async fn reset(&self, counter: &str) -> Result<(), Failure>;
 }
 
 /// What became of a conditional put.
