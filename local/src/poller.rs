@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_kinesis::types::{Record, Shard, ShardIteratorType};
+use aws_sdk_lambda::error::DisplayErrorContext;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 use base64::Engine;
@@ -13,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use weir_delivery::kinesis::{BatchResponse, ItemFailure};
 
 use crate::chaos::{self, Dice};
 use crate::mapping::{self, Batch, Ended, Next, Settings};
@@ -27,6 +29,9 @@ const LOOK_FOR_SHARDS: Duration = Duration::from_secs(2);
 
 /// What a record adds to the payload beside its data.
 const ENVELOPE_BYTES: usize = 600;
+
+/// How long a function that could not be invoked is left alone.
+const REST: Duration = Duration::from_secs(1);
 
 /// One mapping: a stream into a function.
 struct Mapping {
@@ -68,6 +73,11 @@ pub async fn run(
         ended??;
     }
     Ok(())
+}
+
+/// The response that fails a whole batch.
+fn whole() -> BatchResponse {
+    BatchResponse { batch_item_failures: vec![ItemFailure { item_identifier: String::new() }] }
 }
 
 /// The settings of a deployed mapping; what is not set is as the API reference says.
@@ -255,7 +265,12 @@ impl Mapping {
                 continue;
             }
             let event = self.event(shard, &batch.records);
-            let ended = self.invoke(&event).await?;
+            // "Unable to invoke the function, it retries until the records expire": no retry of the batch's own is used up.
+            let Some(ended) = self.invoke(&event).await else {
+                tokio::time::sleep(REST).await;
+                queue.push_front(batch);
+                continue;
+            };
             let failing = batch.retries;
             let Next { again, discarded } =
                 mapping::next(batch, &ended, self.settings, |record| record.sequence_number());
@@ -272,18 +287,23 @@ impl Mapping {
         Ok(())
     }
 
-    async fn invoke(&self, event: &Value) -> Result<Ended, Failed> {
+    /// `None` if it could not be invoked: throttled, or not there.
+    async fn invoke(&self, event: &Value) -> Option<Ended> {
         let payload = Blob::new(event.to_string());
-        // What keeps the function from being invoked, throttling above all, is tried again like its own error.
-        let Ok(answered) = self.lambda.invoke().function_name(&self.function).payload(payload).send().await else {
-            return Ok(Ended::FunctionError);
+        let answered = match self.lambda.invoke().function_name(&self.function).payload(payload).send().await {
+            Ok(answered) => answered,
+            Err(error) => {
+                eprintln!("weir-local: {} can't be invoked: {}", self.function, DisplayErrorContext(error));
+                return None;
+            }
         };
         if answered.function_error().is_some() {
-            return Ok(Ended::FunctionError);
+            return Some(Ended::FunctionError);
         }
         let payload = answered.payload().map(AsRef::as_ref).unwrap_or(b"null".as_slice());
-        let response: Option<_> = serde_json::from_slice(payload)?;
-        Ok(Ended::Answered(response.unwrap_or_default()))
+        let response = serde_json::from_slice::<Option<BatchResponse>>(payload).map(Option::unwrap_or_default);
+        // "A complete failure": a response that is none.
+        Some(response.map_or(Ended::Answered(whole()), Ended::Answered))
     }
 
     /// The event as Lambda sends it.
