@@ -209,8 +209,8 @@ impl Stack {
     ///
     /// # Errors
     /// S3's.
-    pub async fn dead_letters(&self, prefix: &str) -> Result<BTreeMap<String, String>, Failed> {
-        let bucket = Location::parse(&format!("s3://{SAMPLE_DEAD_LETTERS}/{prefix}"))?;
+    pub async fn dead_letters(&self) -> Result<BTreeMap<String, String>, Failed> {
+        let bucket = Location::parse(&format!("s3://{SAMPLE_DEAD_LETTERS}/"))?;
         let mut letters = BTreeMap::new();
         for object in self.lake.list(&bucket, None).await?.objects {
             let bytes = self.lake.get(&object.location, None, 0, object.size).await?;

@@ -52,7 +52,7 @@ const DEAD_LETTERS: [(&str, &[&str]); 5] = [
 
 async fn replay(stack: &Stack, function: &Function, name: &str) -> Result<(), Failed> {
     let event = std::fs::read_to_string(Path::new(FOLDER).join(name))?;
-    let before = stack.dead_letters("").await?;
+    let before = stack.dead_letters().await?;
     // Nothing is to be tried again: what is wrong in these files stays wrong. And a repeat changes nothing.
     for _ in 0..2 {
         assert_eq!(function.invoke(&event, Duration::from_secs(60)).await?, failures(&[]), "{name}");
@@ -61,7 +61,7 @@ async fn replay(stack: &Stack, function: &Function, name: &str) -> Result<(), Fa
         let job = stack.ledger.get(id).await?.ok_or_else(|| format!("{name}: there is no job {id}"))?;
         assert_eq!((job.state, job.attempts <= 1), (*state, true), "{name}: {id}: {:?}", job.failure);
     }
-    let after = stack.dead_letters("").await?;
+    let after = stack.dead_letters().await?;
     let fresh: BTreeMap<_, _> = after.into_iter().filter(|(key, _)| !before.contains_key(key)).collect();
     let expected = DEAD_LETTERS.iter().find(|(file, _)| *file == name).map_or(&[][..], |(_, words)| words);
     // Of the request that is not ours, each invocation keeps one: it has no place to lie by.

@@ -2,7 +2,8 @@
 //!
 //! Nearly every file of events is made of such rows. Once a row is known, the next is compared with it, text by text between
 //! the values, instead of being parsed; only its values are looked at. Whatever is different, escaped or wrong anywhere in a
-//! row leaves the row to `jiter`, before anything of it is taken.
+//! row leaves the row to `jiter`, before anything of it is taken. Only a value that contradicts its column is found when
+//! values before it are taken: then all of the block is thrown away and read again.
 
 use std::ops::Range;
 
