@@ -1,0 +1,454 @@
+//! From what is written in a file to a contract, or to all that is wrong with the file.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use toml::{Spanned, Value};
+
+use crate::cell::{Cell, bound_of};
+use crate::error::{Problems, nearest};
+use crate::plan::{Aggregation, Audience, Derivation, Derived, DropRule, Field, Hide, Metric, Metrics, TimeFormat};
+use crate::spec::{DerivedSpec, FieldSpec, MetricsSpec, SensitiveSpec, Spec};
+use crate::{Contract, ContractError, Type};
+
+/// A row's members are told apart by a bit each.
+const MOST_FIELDS: usize = 128;
+const TYPES: [&str; 8] = ["bool", "int32", "int64", "float64", "decimal(P,S)", "string", "date", "timestamp"];
+
+impl Contract {
+    /// Reads a contract. `file` is its name for messages.
+    ///
+    /// # Errors
+    /// All that is wrong with it, each with line, key and remedy; only the first where it is not TOML at all.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ContractError> {
+        let mut check = Check { problems: Problems::new(text), columns: HashMap::new() };
+        let spec: Spec = match toml::from_str(text) {
+            Ok(spec) => spec,
+            Err(error) => {
+                let at = error.span().unwrap_or_default();
+                check.problems.add(at, "", with_hint(error.message()));
+                check.problems.finish(file)?;
+                // Not reached: there is a problem.
+                return Err(ContractError { file: file.to_owned(), problems: Vec::new() });
+            }
+        };
+        let contract = check.contract(spec);
+        check.problems.finish(file)?;
+        Ok(contract)
+    }
+}
+
+/// "unknown field `requird`, expected one of `name`, …" with the one that was probably meant.
+fn with_hint(message: &str) -> String {
+    let message = message.trim();
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    match quoted.next().filter(|_| message.starts_with("unknown field")).and_then(|word| nearest(word, quoted)) {
+        Some(near) => format!("{message}; did you mean `{near}`?"),
+        None => message.to_owned(),
+    }
+}
+
+struct Check<'a> {
+    problems: Problems<'a>,
+    /// Names of columns, and where they are among them.
+    columns: HashMap<String, (usize, Type)>,
+}
+
+impl Check<'_> {
+    fn contract(&mut self, spec: Spec) -> Contract {
+        self.name(&spec.name, "name");
+        let mut lookup = HashMap::new();
+        let mut fields = Vec::new();
+        if spec.field.is_empty() || spec.field.len() > MOST_FIELDS {
+            self.problems.add(
+                0..0,
+                "field",
+                format!("a contract has 1 to {MOST_FIELDS} fields, this one {}", spec.field.len()),
+            );
+        }
+        for (index, field) in spec.field.iter().enumerate() {
+            fields.push(self.field(index, field.get_ref()));
+            let names = std::iter::once(&field.get_ref().name).chain(&field.get_ref().aliases);
+            for name in names {
+                if lookup.insert(name.get_ref().clone(), index).is_some_and(|earlier| earlier != index) {
+                    self.problems.add(name.span(), "aliases", format!("`{}` names two fields", name.get_ref()));
+                }
+            }
+        }
+        let mut derived = Vec::new();
+        for one in &spec.derived {
+            derived.extend(self.derived(fields.len() + derived.len(), one.get_ref(), one.span(), &fields));
+        }
+        // A row that was cleaned before says when; nothing else of what is derived is taken from it.
+        for (index, one) in derived.iter().enumerate().filter(|(_, one)| one.how == Derivation::Now) {
+            lookup.insert(one.name.to_string(), fields.len() + index);
+        }
+        let required = |place: usize| match derived.get(place.wrapping_sub(fields.len())).map(|one: &Derived| one.how) {
+            None => fields.get(place).is_some_and(|field| field.required),
+            Some(Derivation::Now) => true,
+            Some(Derivation::DateOf(of) | Derivation::HourOf(of) | Derivation::Quotient { of, .. }) => {
+                fields.get(of).is_some_and(|field| field.required)
+            }
+        };
+        let mut partition_by = Vec::new();
+        for name in &spec.partition_by {
+            let Some((place, kind)) = self.column(name, "partition_by") else { continue };
+            if !required(place) {
+                self.problems.add(
+                    name.span(),
+                    "partition_by",
+                    format!(
+                        "`{}` may be missing from a row, and a row without it has no place; make it `required`",
+                        name.get_ref()
+                    ),
+                );
+            }
+            if matches!(kind, Type::Float64 | Type::Timestamp | Type::Decimal { .. }) {
+                self.problems.add(
+                    name.span(),
+                    "partition_by",
+                    format!(
+                        "`{}` is a {kind}, of which there are too many; derive a date or an hour from it",
+                        name.get_ref()
+                    ),
+                );
+            }
+            partition_by.push(place);
+        }
+        let key = self.columns_of(&spec.key, "key");
+        let order_by = self.columns_of(&spec.order_by, "order_by");
+        let drops = spec.drop.iter().filter_map(|drop| {
+            let drop = drop.get_ref();
+            let (field, _) = self.column(&drop.field, "drop.field").filter(|(place, _)| *place < fields.len())?;
+            let equals =
+                drop.equals.iter().filter_map(|value| self.bound(value, "drop.equals", fields.get(field)?)).collect();
+            Some(DropRule { field, equals })
+        });
+        let drops = drops.collect();
+        let metrics = spec.metrics.as_ref().map(|metrics| self.metrics(metrics));
+        Contract {
+            name: spec.name.into_inner(),
+            description: spec.description,
+            fields,
+            derived,
+            drops,
+            partition_by,
+            key,
+            order_by,
+            metrics,
+            lookup,
+        }
+    }
+
+    /// Lowercase, because Hive and Glue know no other.
+    fn name(&mut self, name: &Spanned<String>, key: &str) {
+        let text = name.get_ref();
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if !((1..=64).contains(&text.len())
+            && text.chars().all(legal)
+            && text.starts_with(|c: char| c.is_ascii_lowercase()))
+        {
+            let reason = format!(
+                "`{text}` must be 1 to 64 lowercase letters, digits and `_`, beginning with a letter (Glue and Parquet readers fold case); other spellings are `aliases`"
+            );
+            self.problems.add(name.span(), key, reason);
+        }
+    }
+
+    fn new_column(&mut self, name: &Spanned<String>, place: usize, kind: Type) {
+        self.name(name, "name");
+        if self.columns.insert(name.get_ref().clone(), (place, kind)).is_some() {
+            self.problems.add(name.span(), "name", format!("there are two columns `{}`", name.get_ref()));
+        }
+    }
+
+    fn column(&mut self, name: &Spanned<String>, key: &str) -> Option<(usize, Type)> {
+        let found = self.columns.get(name.get_ref()).copied();
+        if found.is_none() {
+            let hint = nearest(name.get_ref(), self.columns.keys().map(String::as_str));
+            let hint =
+                hint.map_or("name one of the contract's columns".to_owned(), |near| format!("did you mean `{near}`?"));
+            self.problems.add(name.span(), key, format!("there is no column `{}`; {hint}", name.get_ref()));
+        }
+        found
+    }
+
+    fn columns_of(&mut self, names: &[Spanned<String>], key: &str) -> Vec<usize> {
+        names.iter().filter_map(|name| self.column(name, key).map(|(place, _)| place)).collect()
+    }
+
+    fn field(&mut self, index: usize, spec: &FieldSpec) -> Field {
+        let name = spec.name.get_ref();
+        let kind = match parse_type(spec.kind.get_ref()) {
+            Some(kind) => kind,
+            None => {
+                let word = spec.kind.get_ref();
+                let hint = nearest(word, TYPES).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                let reason = format!(
+                    "`{word}` is no type; there are {}{hint}",
+                    TYPES.map(|kind| format!("`{kind}`")).join(", ")
+                );
+                self.problems.add(spec.kind.span(), format!("field.{name}.type"), reason);
+                Type::String
+            }
+        };
+        self.new_column(&spec.name, index, kind);
+        let text = kind == Type::String;
+        let timed = matches!(kind, Type::Date | Type::Timestamp);
+        let ordered = !matches!(kind, Type::Bool | Type::String);
+        self.only(text, &spec.trim, name, "trim", "text; blanks around other values never count");
+        self.only(text, &spec.lowercase, name, "lowercase", "text");
+        self.only(text, &spec.url, name, "url", "text");
+        self.only(text, &spec.max_length, name, "max_length", "text");
+        self.only(timed, &spec.formats, name, "formats", "dates and timestamps");
+        self.only(kind == Type::Timestamp || kind == Type::Date, &spec.zone, name, "zone", "dates and timestamps");
+        self.only(ordered, &spec.min, name, "min", "numbers, dates and timestamps");
+        self.only(ordered, &spec.max, name, "max", "numbers, dates and timestamps");
+        if let Some(url) = spec.url.as_ref().filter(|url| url.get_ref() != "without-query") {
+            self.problems.add(
+                url.span(),
+                format!("field.{name}.url"),
+                format!("`{}` is unknown; there is `without-query`", url.get_ref()),
+            );
+        }
+        let mut field = Field {
+            required: spec.required,
+            trim: spec.trim.as_ref().is_some_and(|trim| *trim.get_ref()),
+            lowercase: spec.lowercase.as_ref().is_some_and(|lowercase| *lowercase.get_ref()),
+            without_query: spec.url.is_some(),
+            max_length: spec.max_length.as_ref().map(|length| *length.get_ref()),
+            formats: self.formats(spec),
+            zone: spec.zone.as_ref().and_then(|zone| self.zone(zone, name)),
+            sensitive: spec.sensitive.as_ref().and_then(|sensitive| self.sensitive(sensitive, name, kind)),
+            ..Field::plain(name, kind)
+        };
+        let min = spec.min.as_ref().and_then(|value| self.bound(value, &format!("field.{name}.min"), &field));
+        let max = spec.max.as_ref().and_then(|value| self.bound(value, &format!("field.{name}.max"), &field));
+        if let (Some(low), Some(high), Some(value)) = (&min, &max, &spec.max)
+            && low.is_above(high)
+        {
+            self.problems.add(value.span(), format!("field.{name}.max"), "is less than `min`, so no value would pass");
+        }
+        let listed = spec.one_of.iter().flat_map(|values| values.get_ref());
+        let one_of = listed.filter_map(|value| self.bound(value, &format!("field.{name}.one_of"), &field)).collect();
+        (field.min, field.max, field.one_of) = (min, max, one_of);
+        field
+    }
+
+    fn only<T>(&mut self, right: bool, value: &Option<Spanned<T>>, name: &str, key: &str, what: &str) {
+        if let Some(value) = value.as_ref().filter(|_| !right) {
+            self.problems.add(value.span(), format!("field.{name}.{key}"), format!("is for {what}; leave it out"));
+        }
+    }
+
+    /// A value in the file, read as the field would read it.
+    fn bound(&mut self, value: &Spanned<Value>, key: &str, field: &Field) -> Option<crate::plan::Bound> {
+        let text = match value.get_ref() {
+            Value::String(text) => text.clone(),
+            Value::Boolean(truth) => truth.to_string(),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            Value::Datetime(time) => time.to_string(),
+            Value::Array(_) | Value::Table(_) => String::new(),
+        };
+        let bound = bound_of(field, Cell::Text(&text));
+        if bound.is_none() {
+            self.problems.add(value.span(), key, format!("`{text}` is no {}", field.kind));
+        }
+        bound
+    }
+
+    fn formats(&mut self, spec: &FieldSpec) -> Vec<TimeFormat> {
+        let Some(formats) = &spec.formats else { return vec![TimeFormat::Iso] };
+        let name = spec.name.get_ref();
+        let mut parsed = Vec::new();
+        for format in formats.get_ref() {
+            match format.get_ref().as_str() {
+                "iso" => parsed.push(TimeFormat::Iso),
+                "epoch_s" => parsed.push(TimeFormat::Epoch(6)),
+                "epoch_ms" => parsed.push(TimeFormat::Epoch(3)),
+                "epoch_us" => parsed.push(TimeFormat::Epoch(0)),
+                pattern if pattern.contains('%') && round_trips(pattern) => {
+                    parsed.push(TimeFormat::Pattern(pattern.to_owned()))
+                }
+                other => {
+                    let reason = format!(
+                        "`{other}` is no format that a whole date can be read by; there are `iso`, `epoch_s`, `epoch_ms`, `epoch_us` and strftime directives such as `%m/%d/%Y %H:%M:%S`"
+                    );
+                    self.problems.add(format.span(), format!("field.{name}.formats"), reason);
+                }
+            }
+        }
+        let epochs = parsed.iter().filter(|format| matches!(format, TimeFormat::Epoch(_))).count();
+        if epochs > 1 {
+            self.problems.add(
+                formats.span(),
+                format!("field.{name}.formats"),
+                "a number can't be told to be seconds or milliseconds; keep one `epoch_…`",
+            );
+        }
+        if parsed.is_empty() {
+            parsed.push(TimeFormat::Iso);
+        }
+        parsed
+    }
+
+    fn zone(&mut self, zone: &Spanned<String>, name: &str) -> Option<TimeZone> {
+        match TimeZone::get(zone.get_ref()) {
+            Ok(found) => Some(found).filter(|found| *found != TimeZone::UTC),
+            Err(_) => {
+                let reason = format!(
+                    "`{}` is no time zone; write one of the IANA names, such as `America/New_York` or `UTC`",
+                    zone.get_ref()
+                );
+                self.problems.add(zone.span(), format!("field.{name}.zone"), reason);
+                None
+            }
+        }
+    }
+
+    fn sensitive(&mut self, spec: &Spanned<SensitiveSpec>, name: &str, kind: Type) -> Option<(Hide, Audience)> {
+        let (key, sensitive) = (format!("field.{name}.sensitive"), spec.get_ref());
+        let audience = match sensitive.place.as_ref().map(|place| place.get_ref().as_str()) {
+            None => Audience::Tables,
+            Some("dashboards") => Audience::Dashboards,
+            Some(other) => {
+                let reason = format!("`in` is `{other}`; there is `dashboards`, and leaving it out means everywhere");
+                self.problems.add(spec.span(), key.clone(), reason);
+                Audience::Tables
+            }
+        };
+        let numeric = kind == Type::Float64;
+        let hide = match (sensitive.hash, sensitive.drop, sensitive.mask) {
+            (true, false, None) if kind == Type::String => Hide::Hash,
+            (false, true, None) => Hide::Drop,
+            (false, false, Some(kept)) if numeric || kind == Type::String => Hide::Mask(kept),
+            (true, false, None) => {
+                self.problems.add(spec.span(), key, "`hash` makes text, so it is for text; use `drop`");
+                return None;
+            }
+            (false, false, Some(_)) => {
+                self.problems.add(spec.span(), key, "`mask` is for text and float64; use `drop`");
+                return None;
+            }
+            _ => {
+                self.problems.add(spec.span(), key, "say exactly one of `hash = true`, `drop = true`, `mask = N`");
+                return None;
+            }
+        };
+        Some((hide, audience))
+    }
+
+    fn derived(&mut self, place: usize, spec: &DerivedSpec, at: Range<usize>, fields: &[Field]) -> Option<Derived> {
+        let name = spec.name.get_ref();
+        let mut source = |of: &Spanned<String>, form: &str, right: fn(Type) -> bool, what: &str| {
+            let key = format!("derived.{name}.{form}");
+            let (place, kind) = self.column(of, &key)?;
+            if place >= fields.len() || !right(kind) {
+                self.problems.add(of.span(), key, format!("`{}` must be a field that is {what}", of.get_ref()));
+                return None;
+            }
+            Some(place)
+        };
+        let timed = |kind| matches!(kind, Type::Timestamp);
+        let number = |kind| matches!(kind, Type::Int32 | Type::Int64 | Type::Float64);
+        let how = match (&spec.date_of, &spec.hour_of, &spec.quotient, spec.now) {
+            (Some(of), None, None, false) => Derivation::DateOf(source(of, "date_of", timed, "a timestamp")?),
+            (None, Some(of), None, false) => Derivation::HourOf(source(of, "hour_of", timed, "a timestamp")?),
+            (None, None, Some(quotient), false) => {
+                let of = source(&quotient.of, "quotient", number, "a whole number or a float")?;
+                let by = *quotient.by.get_ref();
+                if by == 0.0 || !by.is_finite() {
+                    self.problems.add(
+                        quotient.by.span(),
+                        format!("derived.{name}.quotient"),
+                        "nothing can be divided by that",
+                    );
+                }
+                Derivation::Quotient { of, by }
+            }
+            (None, None, None, true) => Derivation::Now,
+            _ => {
+                self.problems.add(
+                    at,
+                    format!("derived.{name}"),
+                    "say exactly one of `date_of`, `hour_of`, `quotient = { of, by }`, `now = true`",
+                );
+                return None;
+            }
+        };
+        self.new_column(&spec.name, place, how.kind());
+        let kept = (how == Derivation::Now).then(|| Box::new(Field::plain(name, how.kind())));
+        Some(Derived { name: Arc::from(name.as_str()), how, kept })
+    }
+
+    fn metrics(&mut self, spec: &MetricsSpec) -> Metrics {
+        let group_by = self.columns_of(&spec.group_by, "metrics.group_by");
+        let mut columns = Vec::new();
+        for metric in &spec.column {
+            let (at, metric) = (metric.span(), metric.get_ref());
+            self.name(&metric.name, "metrics.column.name");
+            let key = format!("metrics.{}", metric.name.get_ref());
+            let forms = [("sum", &metric.sum), ("avg", &metric.avg), ("min", &metric.min), ("max", &metric.max)];
+            let given: Vec<_> = forms.iter().filter_map(|(form, of)| of.as_ref().map(|of| (*form, of))).collect();
+            let how = match (metric.count, given.as_slice()) {
+                (true, []) => Some(Aggregation::Count),
+                (false, [(form, of)]) => self.aggregation(form, of, &key),
+                _ => {
+                    self.problems.add(at, key, "say exactly one of `count = true`, `sum`, `avg`, `min`, `max`");
+                    None
+                }
+            };
+            columns.extend(how.map(|how| Metric { name: Arc::from(metric.name.get_ref().as_str()), how }));
+        }
+        Metrics { group_by, columns }
+    }
+
+    fn aggregation(&mut self, form: &str, of: &Spanned<String>, key: &str) -> Option<Aggregation> {
+        let (place, kind) = self.column(of, key)?;
+        let numeric = matches!(kind, Type::Int32 | Type::Int64 | Type::Float64 | Type::Decimal { .. });
+        let ordered = numeric || matches!(kind, Type::Date | Type::Timestamp);
+        let right = if matches!(form, "sum" | "avg") { numeric } else { ordered };
+        if !right {
+            self.problems.add(of.span(), key, format!("`{form}` of `{}`, a {kind}, is none", of.get_ref()));
+            return None;
+        }
+        Some(match form {
+            "sum" => Aggregation::Sum(place),
+            "avg" => Aggregation::Avg(place),
+            "min" => Aggregation::Min(place),
+            _ => Aggregation::Max(place),
+        })
+    }
+}
+
+fn parse_type(text: &str) -> Option<Type> {
+    Some(match text {
+        "bool" => Type::Bool,
+        "int32" => Type::Int32,
+        "int64" => Type::Int64,
+        "float64" => Type::Float64,
+        "string" => Type::String,
+        "date" => Type::Date,
+        "timestamp" => Type::Timestamp,
+        _ => {
+            let (precision, scale) = text.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
+            let (precision, scale) = (precision.trim().parse::<u8>().ok()?, scale.trim().parse::<u8>().ok()?);
+            if !(1..=18).contains(&precision) || scale > precision {
+                return None;
+            }
+            Type::Decimal { precision, scale }
+        }
+    })
+}
+
+/// Whether what a pattern writes is read by it as the same day.
+fn round_trips(pattern: &str) -> bool {
+    let day = jiff::civil::date(2024, 2, 29).at(13, 14, 15, 0).to_zoned(TimeZone::UTC);
+    let Ok(day) = day else { return false };
+    let Ok(text) = jiff::fmt::strtime::format(pattern, &day) else { return false };
+    let read = jiff::fmt::strtime::parse(pattern, &text).and_then(|parsed| parsed.to_date());
+    read.is_ok_and(|read| read == day.date())
+}

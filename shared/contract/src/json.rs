@@ -1,0 +1,215 @@
+//! Rows from JSON, and clean rows as JSON.
+//!
+//! Defined here: members that the contract doesn't know are skipped, whatever is in them (nesting beyond jiter's 200
+//! levels is not JSON to us). A known member given twice, under one name or two, is a bad row. A string that matters with
+//! a lone surrogate, a raw control character or bytes that are not UTF-8 makes a bad row.
+
+use jiter::{Jiter, JiterError, Peek};
+use weir_values as values;
+
+use crate::cell::{Cell, Value};
+use crate::error::Rule;
+use crate::row::{Row, Verdict};
+use crate::{Type, Violation};
+
+/// A document read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// What it is.
+    pub verdict: Verdict,
+    /// Where it ends; `None` where that can't be told, because it is not JSON.
+    pub end: Option<usize>,
+}
+
+impl Row<'_> {
+    /// Reads the first document of `bytes`, which may be followed by others.
+    pub fn read_json(&mut self, bytes: &[u8]) -> Read {
+        self.begin();
+        let mut json = Jiter::new(bytes);
+        match self.members(&mut json) {
+            Ok(()) => Read { verdict: self.finish(), end: Some(json.current_index()) },
+            Err(violation) => {
+                // What is JSON but no object has an end.
+                let end = if violation.rule == Rule::Object { Some(json.current_index()) } else { None };
+                Read { verdict: Verdict::Bad(violation), end }
+            }
+        }
+    }
+
+    /// Reads a text that must be one document.
+    pub fn read_one_json(&mut self, bytes: &[u8]) -> Verdict {
+        match self.read_json(bytes) {
+            Read { end: Some(end), .. } if bytes.get(end..).is_some_and(|rest| !rest.trim_ascii().is_empty()) => {
+                Verdict::Bad(Violation::of_row(Rule::Json, "something follows the object"))
+            }
+            read => read.verdict,
+        }
+    }
+
+    fn members(&mut self, json: &mut Jiter<'_>) -> Result<(), Violation> {
+        let peek = json.peek().map_err(|error| not_json(&error))?;
+        if peek != Peek::Object {
+            json.known_skip(peek).map_err(|error| not_json(&error))?;
+            return Err(Violation::of_row(Rule::Object, "it is JSON, but not an object"));
+        }
+        let mut position = 0;
+        let mut key = json.known_object().map_err(|error| not_json(&error))?;
+        while let Some(name) = key {
+            let place = match self.order.get(position) {
+                Some((known, place)) if known == name => {
+                    position += 1;
+                    *place
+                }
+                _ => self.recall(&mut position, name),
+            };
+            let peek = json.peek().map_err(|error| not_json(&error))?;
+            match place {
+                Some(place) => self.member(json, peek, place).map_err(|error| not_json(&error))?,
+                None => json.known_skip(peek).map_err(|error| not_json(&error))?,
+            }
+            key = json.next_key().map_err(|error| not_json(&error))?;
+        }
+        Ok(())
+    }
+
+    /// A member that is not where the rows before had it.
+    fn recall(&mut self, position: &mut usize, name: &str) -> Option<usize> {
+        // Rows with thousands of unknown members need not be remembered.
+        const MOST: usize = 256;
+        if let Some(at) = self.order.iter().position(|(known, _)| known == name) {
+            *position = at + 1;
+            return self.order.get(at).and_then(|(_, place)| *place);
+        }
+        let place = self.contract.place_of(name);
+        if self.order.len() < MOST {
+            self.order.push((name.to_owned(), place));
+            *position = self.order.len();
+        }
+        place
+    }
+
+    #[inline]
+    fn member(&mut self, json: &mut Jiter<'_>, peek: Peek, place: usize) -> Result<(), JiterError> {
+        match peek {
+            Peek::String => {
+                let text = json.known_str()?;
+                self.set(place, Cell::Text(text));
+            }
+            Peek::Null => {
+                json.known_null()?;
+                self.set(place, Cell::Null);
+            }
+            Peek::True | Peek::False => {
+                let truth = json.known_bool(peek)?;
+                self.set(place, Cell::Bool(truth));
+            }
+            Peek::Array | Peek::Object => {
+                let start = json.current_index();
+                json.known_skip(peek)?;
+                let nested = std::str::from_utf8(json.slice_to_current(start)).unwrap_or("\u{fffd}");
+                self.set(place, Cell::Nested(nested));
+            }
+            _ => {
+                // Jiter takes bytes apart; a number is ASCII.
+                let number = std::str::from_utf8(json.known_number_bytes(peek)?).unwrap_or("");
+                self.set(place, Cell::Number(number));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the clean row as a JSON object. What is null is left out.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        let mut separator = b'{';
+        for ((key, kind), value) in self.keys.iter().zip(&self.values) {
+            if *value == Value::Null {
+                continue;
+            }
+            out.push(separator);
+            separator = b',';
+            out.extend_from_slice(key.as_bytes());
+            self.write_value(out, *kind, *value);
+        }
+        if separator == b'{' {
+            out.push(b'{');
+        }
+        out.push(b'}');
+    }
+
+    fn write_value(&self, out: &mut Vec<u8>, kind: Type, value: Value) {
+        match value {
+            Value::Null => out.extend_from_slice(b"null"),
+            Value::Bool(truth) => out.extend_from_slice(if truth { b"true" } else { b"false" }),
+            Value::Int(number) => match kind {
+                Type::Decimal { scale, .. } => write_decimal(out, number, scale),
+                _ => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+            },
+            Value::Float(number) => out.extend_from_slice(ryu::Buffer::new().format(number).as_bytes()),
+            Value::Date(days) => quoted(out, |out| values::write_date(out, days)),
+            Value::Stamp(micros) => quoted(out, |out| values::write_stamp(out, micros)),
+            Value::Text(from, to) => write_text(out, self.text_of(from, to)),
+        }
+    }
+
+    /// The values that say which partition a clean row belongs to, by column, as they stand in paths.
+    pub fn partition(&self) -> impl Iterator<Item = (&str, String)> {
+        self.contract.partition_by.iter().filter_map(|place| {
+            let column = self.contract.columns().nth(*place)?;
+            let mut out = Vec::new();
+            match self.values.get(*place)? {
+                Value::Text(from, to) => out.extend_from_slice(self.text_of(*from, *to).as_bytes()),
+                Value::Date(days) => values::write_date(&mut out, *days),
+                value => self.write_value(&mut out, column.kind, *value),
+            }
+            Some((column.name, String::from_utf8_lossy(&out).into_owned()))
+        })
+    }
+}
+
+#[cold]
+fn not_json(error: &JiterError) -> Violation {
+    Violation::of_row(Rule::Json, format!("{} at byte {}", error.error_type, error.index))
+}
+
+fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    out.push(b'"');
+    write(out);
+    out.push(b'"');
+}
+
+/// A number with its point where `scale` says.
+pub(crate) fn write_decimal(out: &mut Vec<u8>, number: i64, scale: u8) {
+    if number < 0 {
+        out.push(b'-');
+    }
+    let power = 10u64.pow(scale.into());
+    let (whole, rest) = (number.unsigned_abs() / power, number.unsigned_abs() % power);
+    out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+    if scale > 0 {
+        out.push(b'.');
+        let digits = itoa::Buffer::new().format(rest).len();
+        out.extend(std::iter::repeat_n(b'0', usize::from(scale).saturating_sub(digits)));
+        out.extend_from_slice(itoa::Buffer::new().format(rest).as_bytes());
+    }
+}
+
+/// A JSON string (RFC 8259, 7): quotes, backslashes and control characters are escaped, nothing else.
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| *byte < b' ' || matches!(byte, b'"' | b'\\')) {
+        let (plain, special) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let Some((byte, after)) = special.split_first() else { break };
+        match byte {
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            other => out.extend_from_slice(format!("\\u{other:04x}").as_bytes()),
+        }
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}

@@ -1,0 +1,419 @@
+//! A contract's metrics over clean rows: grouped counts, sums, means, least and greatest values.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::builder::{
+    Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, TimestampMicrosecondBuilder,
+};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
+use arrow_select::concat::concat_batches;
+use arrow_select::take::take_record_batch;
+
+use crate::plan::{Aggregation, Metrics};
+use crate::{Contract, Type};
+
+/// A sum that is too large for 64 bits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the sum `{0}` is larger than a 64-bit number; make its field a float64")]
+pub struct Overflow(String);
+
+/// Metrics so far. Those of parts of the rows add up ([`Measured::merge`]) to those of all.
+pub struct Measured {
+    groups: HashMap<Vec<u8>, usize>,
+    /// One row a group: the values it is grouped by.
+    keys: Vec<RecordBatch>,
+    tallies: Vec<Vec<Tally>>,
+}
+
+/// What is kept for a metric of a group.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Tally {
+    count: u64,
+    int: i128,
+    /// With its running error (Neumaier), so that the order of rows hardly matters.
+    float: f64,
+    error: f64,
+    least: Number,
+    greatest: Number,
+}
+
+/// Whole numbers and everything that is counted in them, or floats.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Number {
+    None,
+    Int(i64),
+    Float(f64),
+}
+
+impl Tally {
+    const EMPTY: Self = Self { count: 0, int: 0, float: 0.0, error: 0.0, least: Number::None, greatest: Number::None };
+
+    fn add(&mut self, number: Number) {
+        match number {
+            Number::None => return,
+            Number::Int(value) => self.int += i128::from(value),
+            Number::Float(value) => self.add_float(value),
+        }
+        self.count += 1;
+        self.stretch(number);
+    }
+
+    fn add_float(&mut self, value: f64) {
+        let sum = self.float + value;
+        self.error +=
+            if self.float.abs() >= value.abs() { (self.float - sum) + value } else { (value - sum) + self.float };
+        self.float = sum;
+    }
+
+    fn stretch(&mut self, number: Number) {
+        if number.is_below(self.least) {
+            self.least = number;
+        }
+        if self.greatest.is_below(number) || self.greatest == Number::None {
+            self.greatest = number;
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.int += other.int;
+        self.add_float(other.float);
+        self.error += other.error;
+        for number in [other.least, other.greatest] {
+            if number != Number::None {
+                self.stretch(number);
+            }
+        }
+    }
+}
+
+impl Number {
+    fn is_below(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => a < b,
+            (Self::Float(a), Self::Float(b)) => a < b,
+            (Self::None, _) => false,
+            (_, Self::None) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Contract {
+    /// Whether there are metrics.
+    pub fn has_metrics(&self) -> bool {
+        self.metrics.is_some()
+    }
+
+    /// The columns of the metrics: what they are grouped by, then the measures.
+    pub fn metrics_schema(&self) -> SchemaRef {
+        let empty = Metrics { group_by: Vec::new(), columns: Vec::new() };
+        let metrics = self.metrics.as_ref().unwrap_or(&empty);
+        let columns: Vec<_> = self.columns().collect();
+        let keys = metrics.group_by.iter().filter_map(|place| columns.get(*place));
+        let keys = keys.map(|column| Field::new(column.name, column.kind.to_arrow(), column.nullable));
+        let kind_of = |place: usize| columns.get(place).map_or(Type::Int64, |column| column.kind);
+        let measures = metrics.columns.iter().map(|metric| {
+            let (kind, nullable) = match metric.how {
+                Aggregation::Count => (Type::Int64, false),
+                Aggregation::Avg(_) => (Type::Float64, true),
+                Aggregation::Sum(of) => (sum_type(kind_of(of)), true),
+                Aggregation::Min(of) | Aggregation::Max(of) => (widest(kind_of(of)), true),
+            };
+            Field::new(metric.name.as_ref(), kind.to_arrow(), nullable)
+        });
+        Arc::new(Schema::new(keys.chain(measures).collect::<Vec<_>>()))
+    }
+}
+
+fn sum_type(kind: Type) -> Type {
+    match kind {
+        Type::Decimal { scale, .. } => Type::Decimal { precision: 18, scale },
+        other => widest(other),
+    }
+}
+
+fn widest(kind: Type) -> Type {
+    if kind == Type::Int32 { Type::Int64 } else { kind }
+}
+
+/// A column's values as numbers.
+enum Numbers<'a> {
+    Int32(&'a [i32]),
+    Int64(&'a [i64]),
+    Float(&'a [f64]),
+    Decimal(&'a [i128]),
+}
+
+impl<'a> Numbers<'a> {
+    fn of(array: &'a ArrayRef, kind: Type) -> Option<Self> {
+        Some(match kind {
+            Type::Int32 => Self::Int32(array.as_primitive_opt::<Int32Type>()?.values()),
+            Type::Date => Self::Int32(array.as_primitive_opt::<Date32Type>()?.values()),
+            Type::Int64 => Self::Int64(array.as_primitive_opt::<Int64Type>()?.values()),
+            Type::Timestamp => Self::Int64(array.as_primitive_opt::<TimestampMicrosecondType>()?.values()),
+            Type::Float64 => Self::Float(array.as_primitive_opt::<Float64Type>()?.values()),
+            Type::Decimal { .. } => Self::Decimal(array.as_primitive_opt::<Decimal128Type>()?.values()),
+            Type::Bool | Type::String => return None,
+        })
+    }
+
+    fn at(&self, row: usize) -> Number {
+        match self {
+            Self::Int32(values) => values.get(row).map_or(Number::None, |value| Number::Int((*value).into())),
+            Self::Int64(values) => values.get(row).map_or(Number::None, |value| Number::Int(*value)),
+            Self::Float(values) => values.get(row).map_or(Number::None, |value| Number::Float(*value)),
+            // At most 18 digits.
+            Self::Decimal(values) => values.get(row).map_or(Number::None, |value| Number::Int(*value as i64)),
+        }
+    }
+}
+
+impl Measured {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self { groups: HashMap::new(), keys: Vec::new(), tallies: Vec::new() }
+    }
+
+    /// Adds clean rows.
+    ///
+    /// # Errors
+    /// Arrow's, for a defect of ours.
+    pub fn add(&mut self, contract: &Contract, batch: &RecordBatch) -> Result<(), ArrowError> {
+        let Some(metrics) = &contract.metrics else { return Ok(()) };
+        let kinds: Vec<Type> = contract.columns().map(|column| column.kind).collect();
+        let place_of = |how| match how {
+            Aggregation::Count => None,
+            Aggregation::Sum(of) | Aggregation::Avg(of) | Aggregation::Min(of) | Aggregation::Max(of) => Some(of),
+        };
+        let inputs: Vec<Option<(&ArrayRef, Numbers<'_>)>> = metrics
+            .columns
+            .iter()
+            .map(|metric| {
+                let of = place_of(metric.how)?;
+                let array = batch.columns().get(of)?;
+                Some((array, Numbers::of(array, *kinds.get(of)?)?))
+            })
+            .collect();
+        let group_arrays: Vec<&ArrayRef> = metrics.group_by.iter().filter_map(|of| batch.columns().get(*of)).collect();
+        let (mut key, mut fresh) = (Vec::new(), Vec::new());
+        for row in 0..batch.num_rows() {
+            key.clear();
+            for array in &group_arrays {
+                key_of(array, row, &mut key);
+            }
+            let group = match self.groups.get(&key) {
+                Some(group) => *group,
+                None => {
+                    let group = self.tallies.len();
+                    self.groups.insert(key.clone(), group);
+                    self.tallies.push(vec![Tally::EMPTY; metrics.columns.len()]);
+                    fresh.push(row as u32);
+                    group
+                }
+            };
+            let Some(tallies) = self.tallies.get_mut(group) else { continue };
+            for (tally, input) in tallies.iter_mut().zip(&inputs) {
+                match input {
+                    None => tally.count += 1,
+                    Some((array, numbers)) if array.is_valid(row) => tally.add(numbers.at(row)),
+                    Some(_) => {}
+                }
+            }
+        }
+        if !fresh.is_empty() {
+            let rows = take_record_batch(&batch.project(&metrics.group_by)?, &UInt32Array::from(fresh))?;
+            self.keys.push(rows);
+        }
+        Ok(())
+    }
+
+    /// Adds what was measured elsewhere of the same contract.
+    ///
+    /// # Errors
+    /// Arrow's, for a defect of ours.
+    pub fn merge(&mut self, other: Self) -> Result<(), ArrowError> {
+        let Some(schema) = other.keys.first().map(RecordBatch::schema) else { return Ok(()) };
+        let keys = concat_batches(&schema, &other.keys)?;
+        let mut groups: Vec<(Vec<u8>, usize)> = other.groups.into_iter().collect();
+        groups.sort_unstable_by_key(|(_, group)| *group);
+        let mut fresh = Vec::new();
+        for ((key, theirs), tallies) in groups.into_iter().zip(&other.tallies) {
+            let group = match self.groups.get(&key) {
+                Some(group) => *group,
+                None => {
+                    let group = self.tallies.len();
+                    self.groups.insert(key, group);
+                    self.tallies.push(vec![Tally::EMPTY; tallies.len()]);
+                    fresh.push(theirs as u32);
+                    group
+                }
+            };
+            let Some(ours) = self.tallies.get_mut(group) else { continue };
+            for (tally, other) in ours.iter_mut().zip(tallies) {
+                tally.merge(other);
+            }
+        }
+        if !fresh.is_empty() {
+            self.keys.push(take_record_batch(&keys, &UInt32Array::from(fresh))?);
+        }
+        Ok(())
+    }
+
+    /// How many groups there are.
+    pub fn groups(&self) -> usize {
+        self.tallies.len()
+    }
+
+    /// The metrics, a row a group, in the order of the groups' values.
+    ///
+    /// # Errors
+    /// A sum that is too large, or Arrow's for a defect of ours.
+    pub fn finish(self, contract: &Contract) -> Result<RecordBatch, MetricsError> {
+        let schema = contract.metrics_schema();
+        let Some(metrics) = contract.metrics.as_ref().filter(|_| !self.keys.is_empty()) else {
+            return Ok(RecordBatch::new_empty(schema));
+        };
+        // Their keys were taken in the order of the groups.
+        let key_schema = self.keys.first().map(RecordBatch::schema).unwrap_or_else(|| Arc::clone(&schema));
+        let keys = concat_batches(&key_schema, &self.keys)?;
+        let mut order: Vec<(&Vec<u8>, usize)> = self.groups.iter().map(|(key, group)| (key, *group)).collect();
+        order.sort_unstable();
+        let groups: Vec<usize> = order.into_iter().map(|(_, group)| group).collect();
+        let rows = UInt32Array::from_iter_values(groups.iter().map(|group| *group as u32));
+        let mut arrays = take_record_batch(&keys, &rows)?.columns().to_vec();
+        let measures = schema.fields().iter().skip(arrays.len());
+        for (index, (metric, field)) in metrics.columns.iter().zip(measures).enumerate() {
+            let tallies = groups.iter().filter_map(|group| self.tallies.get(*group)?.get(index));
+            arrays.push(column_of(tallies, metric.how, unit_of(contract, metric.how), field)?);
+        }
+        Ok(RecordBatch::try_new(schema, arrays)?)
+    }
+}
+
+impl Default for Measured {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why there are no metrics.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The data's.
+    #[error(transparent)]
+    Overflow(#[from] Overflow),
+    /// A defect of ours.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+}
+
+/// What whole numbers of a metric's column are counted in: one, or a decimal's last place.
+fn unit_of(contract: &Contract, how: Aggregation) -> f64 {
+    match how {
+        Aggregation::Avg(of) => match contract.columns().nth(of).map(|column| column.kind) {
+            Some(Type::Decimal { scale, .. }) => 10f64.powi(scale.into()),
+            _ => 1.0,
+        },
+        _ => 1.0,
+    }
+}
+
+/// Bytes that order as the values do; null before all.
+fn key_of(array: &ArrayRef, row: usize, key: &mut Vec<u8>) {
+    if array.is_null(row) {
+        return key.push(0);
+    }
+    key.push(1);
+    let ordered = |number: i64| ((number as u64) ^ (1 << 63)).to_be_bytes();
+    if let Some(array) = array.as_string_opt::<i32>() {
+        // A zero byte inside is told from the end by what follows it.
+        for part in array.value(row).as_bytes().split_inclusive(|byte| *byte == 0) {
+            key.extend_from_slice(part);
+            if part.ends_with(&[0]) {
+                key.push(255);
+            }
+        }
+        key.extend([0, 1]);
+    } else if let Some(array) = array.as_primitive_opt::<Int64Type>() {
+        key.extend(ordered(array.value(row)));
+    } else if let Some(array) = array.as_primitive_opt::<Int32Type>() {
+        key.extend(ordered(array.value(row).into()));
+    } else if let Some(array) = array.as_primitive_opt::<Date32Type>() {
+        key.extend(ordered(array.value(row).into()));
+    } else if let Some(array) = array.as_primitive_opt::<TimestampMicrosecondType>() {
+        key.extend(ordered(array.value(row)));
+    } else if let Some(array) = array.as_primitive_opt::<Decimal128Type>() {
+        key.extend(ordered(array.value(row) as i64));
+    } else if let Some(array) = array.as_primitive_opt::<Float64Type>() {
+        let bits = array.value(row).to_bits();
+        key.extend((if bits >> 63 == 1 { !bits } else { bits ^ (1 << 63) }).to_be_bytes());
+    } else if let Some(array) = array.as_boolean_opt() {
+        key.push(array.value(row).into());
+    }
+}
+
+fn column_of<'t>(
+    tallies: impl Iterator<Item = &'t Tally>,
+    how: Aggregation,
+    unit: f64,
+    field: &Field,
+) -> Result<ArrayRef, MetricsError> {
+    use arrow_schema::DataType;
+    let too_large = || Overflow(field.name().clone());
+    let scale = match field.data_type() {
+        DataType::Decimal128(_, scale) => i32::from(*scale),
+        _ => 0,
+    };
+    let mut numbers = Vec::new();
+    for tally in tallies {
+        let some = tally.count > 0;
+        numbers.push(match how {
+            Aggregation::Count => Number::Int(i64::try_from(tally.count).unwrap_or(i64::MAX)),
+            _ if !some => Number::None,
+            Aggregation::Min(_) => tally.least,
+            Aggregation::Max(_) => tally.greatest,
+            Aggregation::Sum(_) if *field.data_type() == DataType::Float64 => Number::Float(tally.float + tally.error),
+            Aggregation::Sum(_) => Number::Int(i64::try_from(tally.int).map_err(|_| too_large())?),
+            Aggregation::Avg(_) => {
+                // A column is of whole numbers or of floats. One division: 6.60 / 3 is 2.2.
+                let count = tally.count as f64;
+                let float = tally.float + tally.error;
+                Number::Float(if float == 0.0 { tally.int as f64 / (unit * count) } else { float / count })
+            }
+        });
+    }
+    let ints = numbers.iter().map(|number| if let Number::Int(value) = number { Some(*value) } else { None });
+    let floats = numbers.iter().map(|number| if let Number::Float(value) = number { Some(*value) } else { None });
+    Ok(match field.data_type() {
+        DataType::Float64 => {
+            let mut builder = Float64Builder::new();
+            builder.extend(floats);
+            Arc::new(builder.finish())
+        }
+        DataType::Date32 => {
+            let mut builder = Date32Builder::new();
+            builder.extend(ints.map(|value| value.map(|value| value as i32)));
+            Arc::new(builder.finish())
+        }
+        DataType::Timestamp(..) => {
+            let mut builder = TimestampMicrosecondBuilder::new();
+            builder.extend(ints);
+            Arc::new(builder.finish().with_timezone("UTC"))
+        }
+        DataType::Decimal128(precision, _) => {
+            let mut builder = Decimal128Builder::new();
+            builder.extend(ints.map(|value| value.map(i128::from)));
+            Arc::new(builder.finish().with_precision_and_scale(*precision, scale as i8)?)
+        }
+        _ => {
+            let mut builder = Int64Builder::new();
+            builder.extend(ints);
+            Arc::new(builder.finish())
+        }
+    })
+}
