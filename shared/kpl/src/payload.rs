@@ -1,0 +1,152 @@
+//! Compressed payloads, and aggregates inside or outside of them.
+
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+
+use crate::aggregate::{SubRecord, open};
+
+/// How a producer compresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+/// What a stream record's bytes hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unpacked {
+    /// One payload.
+    One(Bytes),
+    /// The user records of an aggregate, uncompressed.
+    Many(Vec<SubRecord>),
+}
+
+/// A payload that begins as a compressed one and is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Damaged {
+    /// It does not unpack.
+    #[error("the payload begins like {0} and does not unpack: {1}")]
+    Broken(&'static str, String),
+    /// It unpacks to more than a function can hold.
+    #[error("the payload unpacks to more than {MOST_BYTES} bytes")]
+    TooLarge,
+}
+
+/// A stream record is at most 10 MiB; what unpacks to more than this is no honest payload.
+const MOST_BYTES: usize = 64 << 20;
+
+impl Codec {
+    /// By the first bytes: RFC 1952, 2.3.1; RFC 8878, 3.1.1.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0x1f, 0x8b, 0x08, ..] => Some(Self::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// Compresses a payload.
+///
+/// # Errors
+/// The compressor's, which memory has none of.
+pub fn compress(codec: Codec, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    match codec {
+        Codec::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(bytes)?;
+            encoder.finish()
+        }
+        Codec::Zstd => zstd::bulk::compress(bytes, zstd::DEFAULT_COMPRESSION_LEVEL),
+    }
+}
+
+/// Opens a stream record: uncompresses it, takes an aggregate apart, and uncompresses what is in it.
+///
+/// # Errors
+/// It is compressed and damaged, or so is one of its records: then it is one record that can't be read.
+pub fn unpack(bytes: Bytes) -> Result<Unpacked, Damaged> {
+    let mut left = MOST_BYTES;
+    let bytes = uncompress(bytes, &mut left)?;
+    let Some(mut records) = open(&bytes) else { return Ok(Unpacked::One(bytes)) };
+    for record in &mut records {
+        record.data = uncompress(std::mem::take(&mut record.data), &mut left)?;
+    }
+    Ok(Unpacked::Many(records))
+}
+
+fn uncompress(bytes: Bytes, left: &mut usize) -> Result<Bytes, Damaged> {
+    let Some(codec) = Codec::of(&bytes) else { return Ok(bytes) };
+    let broken = |error: io::Error| Damaged::Broken(codec.name(), error.to_string());
+    let mut reader: Box<dyn Read> = match codec {
+        Codec::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes.as_ref())),
+        Codec::Zstd => Box::new(zstd::Decoder::new(bytes.as_ref()).map_err(broken)?),
+    };
+    let mut plain = Vec::new();
+    (&mut reader).take(*left as u64 + 1).read_to_end(&mut plain).map_err(broken)?;
+    *left = left.checked_sub(plain.len()).ok_or(Damaged::TooLarge)?;
+    Ok(plain.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Aggregate;
+
+    fn aggregate(data: &[Bytes]) -> Vec<u8> {
+        let mut aggregate = Aggregate::new();
+        for data in data {
+            aggregate.push(SubRecord { partition_key: "k".into(), explicit_hash_key: None, data: data.clone() });
+        }
+        aggregate.finish()
+    }
+
+    #[test]
+    fn compressed_outside_and_inside() {
+        let plain = Bytes::from_static(b"{\"a\":1}");
+        for codec in [Codec::Gzip, Codec::Zstd] {
+            let small: Bytes = compress(codec, &plain).unwrap().into();
+            assert_eq!(unpack(small.clone()).unwrap(), Unpacked::One(plain.clone()));
+            let packed = compress(codec, &aggregate(&[small, plain.clone()])).unwrap();
+            let Unpacked::Many(records) = unpack(packed.into()).unwrap() else { panic!("an aggregate") };
+            assert!(records.len() == 2 && records.iter().all(|record| record.data == plain));
+        }
+    }
+
+    #[test]
+    fn two_members_of_gzip_are_one_payload() {
+        let mut twice = compress(Codec::Gzip, b"one").unwrap();
+        twice.extend(compress(Codec::Gzip, b"two").unwrap());
+        assert_eq!(unpack(twice.into()).unwrap(), Unpacked::One(Bytes::from_static(b"onetwo")));
+    }
+
+    #[test]
+    fn damaged_payloads_say_so() {
+        for codec in [Codec::Gzip, Codec::Zstd] {
+            let mut cut = compress(codec, &[7; 1000]).unwrap();
+            cut.truncate(cut.len() - 3);
+            let error = unpack(cut.into()).unwrap_err().to_string();
+            assert!(error.contains(codec.name()), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let bomb = compress(Codec::Zstd, &vec![0; MOST_BYTES + 1]).unwrap();
+        assert!(bomb.len() < 100_000);
+        assert_eq!(unpack(bomb.into()), Err(Damaged::TooLarge));
+        // And many small ones that add up to one.
+        let half: Bytes = compress(Codec::Zstd, &vec![0; MOST_BYTES / 2 + 1]).unwrap().into();
+        assert_eq!(unpack(aggregate(&[half.clone(), half]).into()), Err(Damaged::TooLarge));
+    }
+}
