@@ -8,6 +8,7 @@
 //! into every function beside the SDK that server-side copy needs anyway, and start-up and package size are numbers we
 //! hold. Hudi, which needs local disk as well, is where it will earn its place.
 
+#[cfg(feature = "s3")]
 mod aws;
 pub mod conformance;
 mod copy;
@@ -15,6 +16,7 @@ mod copy;
 mod files;
 mod memory;
 mod read;
+#[cfg(feature = "s3")]
 mod s3;
 mod upload;
 
@@ -23,12 +25,14 @@ use bytes::Bytes;
 use weir_command::Location;
 use weir_delivery::Failure;
 
+#[cfg(feature = "s3")]
 pub use aws::{SdkConfig, aws_config, http_client};
 pub use copy::{CopySizes, OUT_OF_TIME, copy_object};
 #[cfg(feature = "formats")]
 pub use files::{S3Input, S3Output};
 pub use memory::MemoryLake;
 pub use read::ObjectReader;
+#[cfg(feature = "s3")]
 pub use s3::S3Lake;
 pub use upload::Upload;
 
