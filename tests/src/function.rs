@@ -23,19 +23,23 @@ pub struct Function {
 /// What a function's process is told beside what the template sets.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// Whose variables it gets: `realtime` or `worker`.
+    /// Whose variables it gets: `realtime`, `worker` or `transform`.
     pub name: &'static str,
+    /// The folder of its bootstrap, as `sam build` made it and `sam deploy` deployed it.
+    pub built: &'static str,
     /// How long a lease outlives the deadline.
     pub lease_grace_s: u64,
 }
 
 /// The stream's function, whose leases end with its deadline.
-pub const REALTIME: Setting = Setting { name: "realtime", lease_grace_s: 0 };
+pub const REALTIME: Setting = Setting { name: "realtime", built: "RealtimeFunction", lease_grace_s: 0 };
 /// The worker, likewise.
-pub const WORKER: Setting = Setting { name: "worker", lease_grace_s: 0 };
+pub const WORKER: Setting = Setting { name: "worker", built: "RealtimeFunction", lease_grace_s: 0 };
+/// The Firehose transformation, which has no leases.
+pub const TRANSFORM: Setting = Setting { name: "transform", built: "TransformFunction", lease_grace_s: 0 };
 
-/// The bootstrap that `sam build` made and `sam deploy` deployed.
-const BOOTSTRAP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.aws-sam/build/RealtimeFunction/bootstrap");
+/// Where `sam build` puts what it made.
+const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.aws-sam/build");
 
 impl Stack {
     /// Starts a function as it is deployed, but here.
@@ -59,7 +63,8 @@ impl Stack {
         variables.push(("LEASE_GRACE_SECONDS".to_owned(), setting.lease_grace_s.to_string()));
         variables.push(("AWS_ENDPOINT_URL".to_owned(), proxy.endpoint()));
         variables.extend(more.iter().map(|(name, value)| (name.to_string(), value.to_string())));
-        let bootstrap = Bootstrap::start(Path::new(BOOTSTRAP), &deployed, &variables, Stdio::null()).await?;
+        let binary = Path::new(BUILT).join(setting.built).join("bootstrap");
+        let bootstrap = Bootstrap::start(&binary, &deployed, &variables, Stdio::null()).await?;
         Ok(Function { bootstrap, proxy })
     }
 }

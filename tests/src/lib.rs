@@ -17,7 +17,10 @@ use weir_ledger::{DynamoStore, Job, State, Store};
 pub type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// Asks the pinned AWS CLI, as text unless told otherwise.
-async fn aws(arguments: &[&str]) -> Result<String, Failed> {
+///
+/// # Errors
+/// What it says.
+pub async fn aws(arguments: &[&str]) -> Result<String, Failed> {
     let output = if arguments.contains(&"--output") { &[][..] } else { &["--output", "text"] };
     // SQS alone does not heed AWS_ENDPOINT_URL.
     let endpoint = std::env::var("AWS_ENDPOINT_URL")?;
@@ -43,7 +46,8 @@ pub struct Stack {
     pub aws: weir_lake::SdkConfig,
     input: String,
     output: String,
-    dead_letters: String,
+    /// The bucket of the stack's dead letters.
+    pub dead_letters: String,
     /// Unlike that of any other test or run.
     pub run: String,
 }
@@ -203,6 +207,27 @@ impl Stack {
         let trips = include_bytes!("../../events/data/trips.csv");
         let at = Location::parse("s3://weir-sample-input/trips.csv")?;
         Ok(self.lake.put(&at, Bytes::from_static(trips), "text/csv").await?)
+    }
+
+    /// Every line of the objects under a place, as JSON.
+    ///
+    /// # Errors
+    /// S3's, or a line that is none.
+    pub async fn lines(&self, under: &Location) -> Result<Vec<serde_json::Value>, Failed> {
+        let (mut lines, mut after): (_, Option<String>) = (Vec::new(), None);
+        loop {
+            let page = self.lake.list(under, after.as_deref()).await?;
+            for object in &page.objects {
+                let bytes = self.lake.get(&object.location, None, 0, object.size).await?;
+                for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    lines.push(serde_json::from_slice(line)?);
+                }
+            }
+            after = page.objects.last().map(|object| object.location.key().to_owned());
+            if !page.more {
+                return Ok(lines);
+            }
+        }
     }
 
     /// The reasons of the replay's dead letters, by key.

@@ -48,6 +48,8 @@ impl Event for BatchShaped {
 
     fn metrics(&self) -> Vec<Metric> {
         let ([ok, dropped, failed], [clean, ignored, bad]) = (self.records, self.documents);
+        let judged = clean + bad;
+        let percent = if judged == 0 { 0.0 } else { 100.0 * bad as f64 / judged as f64 };
         vec![
             Metric::count("RecordsReceived", ok + dropped + failed),
             Metric::count("RecordsDone", ok),
@@ -56,6 +58,7 @@ impl Event for BatchShaped {
             Metric::count("RowsClean", clean),
             Metric::count("RowsDropped", ignored),
             Metric::count("RowsBad", bad),
+            Metric::new("RowsBadPercent", percent, Unit::Percent),
             Metric::new("BytesIn", self.bytes_in as f64, Unit::Bytes),
         ]
     }

@@ -20,6 +20,7 @@ pub enum Unit {
     Count,
     Bytes,
     Milliseconds,
+    Percent,
 }
 
 impl Metric {
@@ -40,6 +41,7 @@ impl Unit {
             Self::Count => "Count",
             Self::Bytes => "Bytes",
             Self::Milliseconds => "Milliseconds",
+            Self::Percent => "Percent",
         }
     }
 }
