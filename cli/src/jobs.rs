@@ -152,6 +152,9 @@ pub(crate) fn describe(job: &Job) -> String {
         put("objects", report.objects.to_string());
         put("bytes", format!("{} read, {} written in {} files", report.bytes_in, report.bytes_out, report.files));
         put("took", format!("{} ms, {} restarts", report.ms, report.restarts));
+        if report.dropped > 0 {
+            put("dropped", format!("{} rows that are no data, by the contract", report.dropped));
+        }
         if report.quarantined > 0 {
             put(
                 "set aside",

@@ -34,7 +34,7 @@ pub(crate) struct Submit {
     /// now or off-peak.
     #[arg(long)]
     when: Option<String>,
-    /// A label for the job.
+    /// The contract to clean by; for copy and convert, a label for the job.
     #[arg(long)]
     dataset: Option<String>,
     /// The job's id; made up if left out. The same id twice is one job.

@@ -11,7 +11,7 @@ use weir_tests::{Failed, Stack};
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/realtime");
 
 /// What each file's jobs come to; files without one only have their answer looked at.
-const JOBS: [(&str, &[(&str, State)]); 7] = [
+const JOBS: [(&str, &[(&str, State)]); 9] = [
     (
         "convert.json",
         &[
@@ -35,6 +35,20 @@ const JOBS: [(&str, &[(&str, State)]); 7] = [
     ("strange-envelopes.json", &[("sample-null-key", State::Done), ("sample-neighbour", State::Done)]),
     ("duplicates.json", &[("sample-twice", State::Done)]),
     (
+        "kpl-aggregate.json",
+        &[("sample-kpl-first", State::Done), ("sample-kpl-third", State::Done), ("sample-kpl-gzip", State::Done)],
+    ),
+    (
+        "clean.json",
+        &[
+            ("sample-clean", State::Done),
+            ("sample-aggregate", State::Done),
+            ("sample-no-dataset", State::Failed),
+            ("sample-unknown-dataset", State::Failed),
+            ("sample-wrong-dataset", State::Failed),
+        ],
+    ),
+    (
         "cannot-be-done.json",
         &[("sample-missing", State::Failed), ("sample-foreign", State::Failed), ("sample-onto-itself", State::Failed)],
     ),
@@ -42,12 +56,14 @@ const JOBS: [(&str, &[(&str, State)]); 7] = [
 ];
 
 /// The dead letters each file leaves, with a word of each reason, in the order of their keys.
-const DEAD_LETTERS: [(&str, &[&str]); 5] = [
+const DEAD_LETTERS: [(&str, &[&str]); 6] = [
     ("poison-in-the-middle.json", &["not JSON"]),
     ("wrong-commands.json", &["`source`", "`colour`", "`cpoy`", "`dest`", "empty", "not JSON", "object", "`mode`"]),
     ("strange-envelopes.json", &["base64", "kinesis"]),
     ("duplicates.json", &["another command"]),
-    ("kpl-aggregate.json", &["KPL"]),
+    // The record inside the aggregate, the damaged aggregate as a plain record, the damaged compression.
+    ("kpl-aggregate.json", &["not JSON", "not JSON", "gzip"]),
+    ("clean.json", &["`dataset` is missing"]),
 ];
 
 async fn replay(stack: &Stack, function: &Function, name: &str) -> Result<(), Failed> {

@@ -1,11 +1,13 @@
-//! `convert`: any readable input as one format and one schema, under `<dest>/job=<id>/`.
+//! `convert`, `clean` and `aggregate`: what goes through the process, under `<dest>/job=<id>/`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use weir_command::{Command, Compression, Format, Location};
+use weir_contract::{Audience, Contract};
 use weir_delivery::Failure;
-use weir_formats::{ConvertError, Settings, Summary, convert};
+use weir_formats::{Cleaned, Cleaning, ConvertError, Input, Output, Settings, Summary, aggregate, clean, convert};
 use weir_lake::{Lake, ObjectInfo, S3Input, S3Output};
 use weir_ledger::Report;
 
@@ -36,14 +38,44 @@ pub fn output_of(command: &Command, job_id: &str) -> Location {
     command.dest.join(&format!("job={job_id}/"))
 }
 
-/// Converts objects; removes nothing that is not its own when the lease is over.
+/// What is made of a job's objects.
+#[derive(Debug, Clone)]
+pub enum Making {
+    /// The same rows in this format.
+    Convert(Format, Compression),
+    /// Clean rows by a contract.
+    Clean(Arc<Contract>),
+    /// A contract's metrics over clean rows.
+    Aggregate(Arc<Contract>),
+}
+
+impl Making {
+    fn make(
+        &self,
+        inputs: &[Arc<dyn Input>],
+        output: &dyn Output,
+        settings: &Settings,
+    ) -> Result<(Summary, Option<Cleaned>), ConvertError> {
+        let cleaning = |contract| Cleaning { contract, audience: Audience::Tables, now_micros: now_ms() as i64 * 1000 };
+        let cleaned = match self {
+            Self::Convert(format, compression) => {
+                return Ok((convert(inputs, *format, *compression, output, settings)?, None));
+            }
+            Self::Clean(contract) => clean(inputs, &cleaning(contract), output, settings)?,
+            Self::Aggregate(contract) => aggregate(inputs, &cleaning(contract), output, settings)?,
+        };
+        Ok((cleaned.summary.clone(), Some(cleaned)))
+    }
+}
+
+/// Makes files of objects; removes nothing that is not its own when the lease is over.
 ///
 /// # Errors
 /// The data's (`User`) or the lake's.
 pub async fn run(
     lake: &Arc<dyn Lake>,
     objects: Vec<ObjectInfo>,
-    to: (Format, Compression),
+    making: Making,
     output: Location,
     settings: Settings,
     lease_until_ms: u64,
@@ -55,18 +87,26 @@ pub async fn run(
         let runtime = Handle::current();
         let inputs = S3Input::all(&owned, objects, &runtime);
         let sink = S3Output::new(Arc::clone(&owned), place, runtime.clone());
-        convert(&inputs, to.0, to.1, &sink, &settings)
+        making.make(&inputs, &sink, &settings)
     });
     let converted =
         converted.await.map_err(|error| Failure::internal("Panic", format!("the conversion broke down: {error}")))?;
-    let summary = match converted {
-        Ok(summary) => summary,
-        Err(ConvertError::Stopped) => return Ok(Converted::OutOfTime),
-        Err(error @ ConvertError::TooLargeToSpool { .. }) => return Ok(Converted::TooLarge(error.to_string())),
-        Err(error) => return Err(to_failure(error)),
+    let (summary, cleaned) = match converted {
+        Ok(made) => made,
+        Err(error) => {
+            // Cleaning into many partitions may have closed files already; of a job that is not done, nothing is to be seen.
+            remove_others(lake.as_ref(), &output, None, lease_until_ms).await?;
+            return match error {
+                ConvertError::Stopped => Ok(Converted::OutOfTime),
+                error @ (ConvertError::TooLargeToSpool { .. } | ConvertError::TooLarge { .. }) => {
+                    Ok(Converted::TooLarge(error.to_string()))
+                }
+                error => Err(to_failure(error)),
+            };
+        }
     };
-    remove_others(lake.as_ref(), &output, &summary, lease_until_ms).await?;
-    Ok(Converted::Done(report(summary, &output, count)))
+    remove_others(lake.as_ref(), &output, Some(&summary), lease_until_ms).await?;
+    Ok(Converted::Done(report(summary, cleaned, &output, count)))
 }
 
 /// The lake's own failure, where one comes back through the conversion, or what the data did wrong.
@@ -85,12 +125,12 @@ fn to_failure(error: ConvertError) -> Failure {
 async fn remove_others(
     lake: &dyn Lake,
     output: &Location,
-    summary: &Summary,
+    summary: Option<&Summary>,
     lease_until_ms: u64,
 ) -> Result<(), Failure> {
-    let quarantine = summary.quarantine.as_ref().map(|(name, _)| *name);
-    let own: Vec<Location> =
-        summary.files.iter().map(String::as_str).chain(quarantine).map(|name| output.join(name)).collect();
+    let files = summary.iter().flat_map(|summary| summary.files.iter().map(String::as_str));
+    let quarantine = summary.and_then(|summary| summary.quarantine.as_ref()).map(|(name, _)| *name);
+    let own: HashSet<Location> = files.chain(quarantine).map(|name| output.join(name)).collect();
     let mut after: Option<String> = None;
     loop {
         let page = lake.list(output, after.as_deref()).await?;
@@ -108,8 +148,20 @@ async fn remove_others(
     }
 }
 
-fn report(summary: Summary, output: &Location, objects: u64) -> Report {
+/// The most kinds of bad rows that a job's record tells of.
+const MOST_KINDS: usize = 10;
+
+fn report(summary: Summary, cleaned: Option<Cleaned>, output: &Location, objects: u64) -> Report {
     let mut notes = summary.notes;
+    let mut dropped = 0;
+    if let Some(cleaned) = cleaned {
+        dropped = cleaned.dropped;
+        let broken = cleaned.broken.iter().take(MOST_KINDS);
+        notes.extend(broken.map(|(kind, count)| format!("bad rows: {count} where {kind}")));
+        if cleaned.partitions > 0 {
+            notes.push(format!("{} partitions", cleaned.partitions));
+        }
+    }
     if let Some((_, first)) = &summary.quarantine {
         notes.push(format!("the first row put aside: {first}"));
     }
@@ -123,6 +175,7 @@ fn report(summary: Summary, output: &Location, objects: u64) -> Report {
         bytes_in: summary.bytes_in,
         bytes_out: summary.bytes_out,
         rows: Some(summary.rows),
+        dropped,
         quarantined: summary.quarantined,
         quarantine: summary.quarantine.map(|(name, _)| output.join(name).to_string()),
         restarts: summary.restarts,

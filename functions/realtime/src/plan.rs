@@ -39,7 +39,9 @@ const COPY_OBJECT_MS: u64 = 8;
 fn estimate_ms(command: &Command, size: Size) -> u64 {
     match command.action {
         Action::Copy => size.bytes / COPY_BYTES_PER_MS + size.objects * COPY_OBJECT_MS,
-        Action::Convert { .. } => size.bytes / CONVERT_BYTES_PER_MS + size.objects * CONVERT_OBJECT_MS,
+        Action::Convert { .. } | Action::Clean | Action::Aggregate => {
+            size.bytes / CONVERT_BYTES_PER_MS + size.objects * CONVERT_OBJECT_MS
+        }
     }
 }
 
@@ -48,7 +50,7 @@ pub fn decide(command: &Command, size: Size, role: Role, realtime_max_bytes: u64
     if command.mode == Mode::Batch {
         return Plan::Batch("the record asks for batch".to_owned());
     }
-    let through_process = matches!(command.action, Action::Convert { .. });
+    let through_process = command.action != Action::Copy;
     if through_process && size.bytes > realtime_max_bytes && command.mode != Mode::Realtime {
         return Plan::Batch(format!("its {} bytes are more than REALTIME_MAX_BYTES, {realtime_max_bytes}", size.bytes));
     }

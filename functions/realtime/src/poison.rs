@@ -16,7 +16,8 @@ use crate::runner::sha256;
 fn key(record: &Record, raw: &[u8]) -> String {
     let origin = &record.origin;
     let place = origin.sequence_number.as_ref().map_or_else(|| format!("unknown-{}", sha256(raw)), ToString::to_string);
-    format!("poison/{}/{}/{place}.json", origin.stream, origin.shard)
+    let sub = origin.sub_index.map_or(String::new(), |sub| format!("-{sub}"));
+    format!("poison/{}/{}/{place}{sub}.json", origin.stream, origin.shard)
 }
 
 /// Stores a dead letter: the raw bytes, where they came from, why and when.
@@ -54,7 +55,8 @@ mod tests {
     async fn records_without_a_place_do_not_overwrite_each_other() {
         let lake = MemoryLake::default();
         lake.make_bucket("dead-letters");
-        let origin = Origin { stream: "s".into(), shard: "shard".into(), sequence_number: None, index: 0 };
+        let origin =
+            Origin { stream: "s".into(), shard: "shard".into(), sequence_number: None, index: 0, sub_index: None };
         for raw in [b"one".to_vec(), b"two".to_vec(), b"one".to_vec()] {
             let data = Err(Unreadable { reason: "no place".into(), raw: raw.clone() });
             let record = Record { origin: origin.clone(), arrived_ms: 0, data };

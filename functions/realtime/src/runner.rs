@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use weir_alerts::{Notice, Publisher, notify};
 use weir_command::{Action, Command, Mode};
+use weir_contract::contract;
 use weir_delivery::{Failure, Fault, Outcome};
 use weir_formats::Settings;
 use weir_lake::{Lake, ObjectInfo, Page};
@@ -14,7 +15,7 @@ use weir_ledger::{Held, Job, Ledger, Progress, Report, Speed, State};
 use weir_telemetry::{Event, Telemetry};
 
 use crate::config::{Config, Role};
-use crate::convert::{self, Converted, is_data, output_of};
+use crate::convert::{self, Converted, Making, is_data, output_of};
 use crate::copy::{self, Copied};
 use crate::event::{JobChanged, Trouble};
 use crate::plan::{self, Plan, Size};
@@ -156,14 +157,14 @@ impl Runner {
                 Copied::Done(report) => Ok(Done::Finished(report)),
                 Copied::Unfinished(progress) => Ok(self.outlived(command, Some(progress), job)),
             },
-            Action::Convert { format, compression } => {
+            Action::Convert { .. } | Action::Clean | Action::Aggregate => {
+                let making = making(command)?;
                 let Some(objects) = self.all_data(command, first).await? else {
                     return Ok(Done::Defer(format!("there are more than {MOST_OBJECTS} objects")));
                 };
                 let settings = Settings { stop, ..Settings::for_machine() };
                 let output = output_of(command, &job.id);
-                let to = (format, compression);
-                match convert::run(&self.lake, objects, to, output, settings, job.lease_until_ms).await? {
+                match convert::run(&self.lake, objects, making, output, settings, job.lease_until_ms).await? {
                     Converted::Done(report) => Ok(Done::Finished(report)),
                     Converted::OutOfTime if command.mode == Mode::Realtime && self.config.role == Role::Worker => {
                         Err(Failure::user(
@@ -294,6 +295,19 @@ impl Runner {
     pub(crate) fn say(&self, invocation: &Invocation, event: &dyn Event) {
         self.telemetry.emit(&invocation.request_id, event);
     }
+}
+
+/// What a command makes of its input; of an unknown dataset, nothing.
+fn making(command: &Command) -> Result<Making, Failure> {
+    let contract = || {
+        let name = command.dataset.as_deref().unwrap_or_default();
+        contract(name).map(Arc::new).map_err(|error| Failure::user("UnknownDataset", error.to_string()))
+    };
+    Ok(match command.action {
+        Action::Convert { format, compression } => Making::Convert(format, compression),
+        Action::Aggregate => Making::Aggregate(contract()?),
+        Action::Clean | Action::Copy => Making::Clean(contract()?),
+    })
 }
 
 /// In hex.

@@ -1,29 +1,54 @@
 //! A Kinesis batch: one outcome a record, in order.
 
+use bytes::Bytes;
 use futures::StreamExt;
 use weir_alerts::Notice;
 use weir_command::{Command, CommandError};
-use weir_delivery::kinesis::{self, BatchResponse, Record};
+use weir_delivery::kinesis::{self, BatchResponse, Origin, Record, Unreadable};
 use weir_delivery::{Failure, Outcome, Poison};
+use weir_kpl::{SubRecord, Unpacked, unpack};
 
 use crate::event::{BatchAnswered, DeadLetter};
 use crate::poison;
 use crate::runner::{Runner, sha256};
 use crate::time::{Invocation, now_ms};
 
-/// The first bytes of a KPL aggregate (KPL developer guide, "Aggregated record format").
-const KPL_MAGIC: [u8; 4] = [0xf3, 0x89, 0x9a, 0xc2];
-
 /// Answers a batch: its jobs run concurrently up to a limit, its outcomes stay in order.
 pub async fn answer(runner: &Runner, records: Vec<Record>, invocation: &Invocation, cold_start: bool) -> BatchResponse {
     let begun = now_ms();
     let oldest = records.iter().map(|record| record.arrived_ms).filter(|at| *at > 0).min().unwrap_or(begun);
+    // A stream record may hold several; each has an outcome of its own.
+    let records: Vec<Record> = records.into_iter().flat_map(open).collect();
     let jobs = records.iter().map(|record| outcome(runner, record, invocation));
     let outcomes: Vec<Outcome> = futures::stream::iter(jobs).buffered(runner.config.jobs_at_once).collect().await;
     let lag_ms = begun.saturating_sub(oldest);
     let event = BatchAnswered { outcomes: &outcomes, lag_ms, ms: now_ms().saturating_sub(begun), cold_start };
     runner.say(invocation, &event);
     kinesis::respond(records.iter().map(|record| &record.origin).zip(&outcomes))
+}
+
+/// A stream record as the records it holds: one, or those of a KPL aggregate. What is damaged stays one record.
+fn open(record: Record) -> Vec<Record> {
+    let Record { origin, arrived_ms, data } = record;
+    let bytes = match data {
+        Ok(bytes) => Bytes::from(bytes),
+        Err(unreadable) => return vec![Record { origin, arrived_ms, data: Err(unreadable) }],
+    };
+    match unpack(bytes.clone()) {
+        Err(damaged) => {
+            let unreadable = Unreadable { reason: damaged.to_string(), raw: bytes.into() };
+            vec![Record { origin, arrived_ms, data: Err(unreadable) }]
+        }
+        Ok(Unpacked::One(payload)) => vec![Record { origin, arrived_ms, data: Ok(payload.into()) }],
+        Ok(Unpacked::Many(records)) => {
+            let sub = |(index, sub): (usize, SubRecord)| Record {
+                origin: Origin { sub_index: Some(index), ..origin.clone() },
+                arrived_ms,
+                data: Ok(sub.data.into()),
+            };
+            records.into_iter().enumerate().map(sub).collect()
+        }
+    }
 }
 
 async fn outcome(runner: &Runner, record: &Record, invocation: &Invocation) -> Outcome {
@@ -39,11 +64,6 @@ async fn outcome(runner: &Runner, record: &Record, invocation: &Invocation) -> O
 
 async fn obey(runner: &Runner, record: &Record, bytes: &[u8], invocation: &Invocation) -> Outcome {
     let poison = |reason: String| Outcome::Poison(Poison { reason, raw: bytes.to_vec() });
-    if bytes.starts_with(&KPL_MAGIC) {
-        return poison(
-            "the record is a KPL aggregate, which this release does not open; send it unaggregated".to_owned(),
-        );
-    }
     let origin = describe(record);
     match Command::parse(bytes) {
         Ok(command) => {
@@ -72,7 +92,8 @@ async fn obey(runner: &Runner, record: &Record, bytes: &[u8], invocation: &Invoc
 fn describe(record: &Record) -> String {
     let origin = &record.origin;
     let place = origin.sequence_number.as_ref().map_or("no sequence number", |number| number.as_str());
-    format!("{}/{}/{place}", origin.stream, origin.shard)
+    let sub = origin.sub_index.map_or(String::new(), |sub| format!("/{sub}"));
+    format!("{}/{}/{place}{sub}", origin.stream, origin.shard)
 }
 
 /// Stores a dead letter before the record is acknowledged; if that fails, the record must come again.

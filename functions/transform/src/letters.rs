@@ -9,7 +9,7 @@
 //! The object is named by its content, so that a batch that comes again overwrites it.
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use weir_command::Location;
 use weir_delivery::Failure;
@@ -33,28 +33,30 @@ impl Letters {
 
     /// A document whose record goes on without it.
     pub fn keep(&mut self, stream: &str, record: &Record<'_>, bad: &BadDocument) {
-        let mut letter = problem(bad);
-        letter["kept"] = "here".into();
-        letter["value"] = bad.violation.value.clone().into();
-        letter["raw_base64"] = base64_simd::STANDARD.encode_to_string(&bad.raw).into();
-        self.add(stream, record, letter);
+        let raw = base64_simd::STANDARD.encode_to_string(&bad.raw);
+        let kept = json!({"kept": "here", "value": bad.violation.value, "raw_base64": raw});
+        self.add(stream, record, [problem(bad), kept]);
     }
 
     /// A record that Firehose keeps.
     pub fn explain(&mut self, stream: &str, record: &Record<'_>, data: &[u8], reason: &str, shaped: Option<&Shaped>) {
         let problems: Vec<Value> = shaped.iter().flat_map(|shaped| &shaped.bad).map(problem).collect();
-        let letter = json!({"kept": "firehose", "reason": reason, "problems": problems, "raw_sha256": sha256(data)});
-        self.add(stream, record, letter);
+        let kept = json!({"kept": "firehose", "raw_sha256": sha256(data)});
+        self.add(stream, record, [json!({"reason": reason, "problems": problems}), kept]);
     }
 
-    fn add(&mut self, stream: &str, record: &Record<'_>, mut letter: Value) {
+    fn add(&mut self, stream: &str, record: &Record<'_>, members: [Value; 2]) {
         if self.first_ms == 0 {
             self.first_ms = record.arrived_ms;
         }
-        letter["delivery_stream"] = stream.into();
-        letter["record_id"] = record.id.as_ref().into();
-        letter["arrived_ms"] = record.arrived_ms.into();
-        self.lines.push_str(&letter.to_string());
+        let origin = json!({"delivery_stream": stream, "record_id": record.id, "arrived_ms": record.arrived_ms});
+        let mut letter = Map::new();
+        for part in members.into_iter().chain([origin]) {
+            if let Value::Object(mut part) = part {
+                letter.append(&mut part);
+            }
+        }
+        self.lines.push_str(&Value::Object(letter).to_string());
         self.lines.push('\n');
     }
 

@@ -24,7 +24,7 @@ pub struct Command {
     pub mode: Mode,
     /// When, if it is deferred.
     pub when: When,
-    /// The dataset this belongs to: a label that the job's record keeps.
+    /// The dataset this belongs to: for `clean` and `aggregate` its contract, otherwise a label that the job's record keeps.
     pub dataset: Option<String>,
 }
 
@@ -40,6 +40,10 @@ pub enum Action {
         /// The compression inside it or around it.
         compression: Compression,
     },
+    /// Rows by the dataset's contract: partitioned Parquet, and bad rows in a quarantine beside it.
+    Clean,
+    /// The contract's metrics over the clean rows, by group.
+    Aggregate,
 }
 
 /// A format that `convert` writes.
@@ -119,7 +123,7 @@ impl fmt::Display for CommandError {
 }
 
 const MEMBERS: [&str; 9] = ["source", "dest", "command", "job_id", "format", "compression", "mode", "when", "dataset"];
-const ACTIONS: [&str; 2] = ["copy", "convert"];
+const ACTIONS: [&str; 4] = ["copy", "convert", "clean", "aggregate"];
 const MAX_ID_CHARS: usize = 128;
 
 impl Command {
@@ -137,6 +141,9 @@ impl Command {
         let mode = reader.choice("mode", &["auto", "realtime", "batch"]).unwrap_or_default();
         let said_when: Option<When> = reader.choice("when", &["now", "off-peak"]);
         let dataset = reader.dataset();
+        if let (Some(Action::Clean | Action::Aggregate), None) = (&action, &dataset) {
+            reader.problem("member `dataset` is missing: it names the contract to clean by".to_owned());
+        }
         if let (Some(source), Some(dest)) = (&source, &dest)
             && (source == dest || source.as_prefix() == dest.as_prefix())
         {
@@ -175,7 +182,7 @@ impl Command {
         put("source", self.source.to_string().into());
         put("dest", self.dest.to_string().into());
         match self.action {
-            Action::Copy => put("command", "copy".into()),
+            Action::Copy | Action::Clean | Action::Aggregate => put("command", self.verb().into()),
             Action::Convert { format, compression } => {
                 put("command", "convert".into());
                 put("format", serde_json::json!(format));
@@ -204,6 +211,8 @@ impl Command {
         match self.action {
             Action::Copy => "copy",
             Action::Convert { .. } => "convert",
+            Action::Clean => "clean",
+            Action::Aggregate => "aggregate",
         }
     }
 }
@@ -321,15 +330,14 @@ impl Reader {
         let format: Option<Format> = self.choice("format", &["parquet", "ndjson", "csv", "avro"]);
         let compression: Option<Compression> =
             self.choice("compression", &["none", "snappy", "gzip", "zstd", "lz4", "brotli", "bzip2", "xz", "deflate"]);
+        if ["copy", "clean", "aggregate"].contains(&verb.as_str()) && (format.is_some() || compression.is_some()) {
+            let does = if verb == "copy" { "leaves the bytes unchanged" } else { "writes Parquet" };
+            self.problem(format!("`format` and `compression` belong to `convert`; `{verb}` {does}"));
+        }
         match verb.as_str() {
-            "copy" => {
-                if format.is_some() || compression.is_some() {
-                    self.problem(
-                        "`format` and `compression` belong to `convert`; `copy` leaves the bytes unchanged".to_owned(),
-                    );
-                }
-                Some(Action::Copy)
-            }
+            "copy" => Some(Action::Copy),
+            "clean" => Some(Action::Clean),
+            "aggregate" => Some(Action::Aggregate),
             "convert" => {
                 let format = format.unwrap_or(Format::Parquet);
                 let offered = format.compressions();
@@ -342,7 +350,8 @@ impl Reader {
             }
             other => {
                 let hint = nearest(other, &ACTIONS).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                self.problem(format!("unknown command {}: there is `copy` and `convert`{hint}", quoted(other)));
+                let known = ACTIONS.map(|action| format!("`{action}`")).join(", ");
+                self.problem(format!("unknown command {}: there are {known}{hint}", quoted(other)));
                 None
             }
         }

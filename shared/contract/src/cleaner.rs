@@ -75,6 +75,16 @@ impl<'c> Cleaner<'c> {
         Ok(())
     }
 
+    /// Takes one row of cells, each with its [`Contract::place_of`]; a clean row is appended.
+    pub fn push_cells<'a>(&mut self, cells: impl IntoIterator<Item = (usize, Cell<'a>)>) -> Verdict {
+        self.row.begin();
+        for (place, cell) in cells {
+            self.row.set(place, cell);
+        }
+        let verdict = self.row.finish();
+        self.keep(verdict)
+    }
+
     fn keep(&mut self, verdict: Verdict) -> Verdict {
         if verdict == Verdict::Clean {
             self.rows += 1;

@@ -61,6 +61,9 @@ pub struct Origin {
     pub sequence_number: Option<SequenceNumber>,
     /// Its place in the batch, counted from zero.
     pub index: usize,
+    /// Its place in its stream record, counted from zero, where that is an aggregate of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub_index: Option<usize>,
 }
 
 impl Origin {
@@ -70,7 +73,7 @@ impl Origin {
         let shard = self.shard.strip_prefix("shardId-").unwrap_or(&self.shard);
         let place =
             self.sequence_number.as_ref().map_or_else(|| format!("unknown-{}", self.index), ToString::to_string);
-        format!("{}.{shard}.{place}.0", self.stream)
+        format!("{}.{shard}.{place}.{}", self.stream, self.sub_index.unwrap_or(0))
     }
 }
 
@@ -126,7 +129,8 @@ pub fn read_batch(payload: &str) -> Option<Vec<Record>> {
 
 fn read_record(index: usize, raw: &RawValue) -> Record {
     let unreadable = |reason: String| Err(Unreadable { reason, raw: raw.get().as_bytes().to_vec() });
-    let mut origin = Origin { stream: "unknown".into(), shard: "unknown".into(), sequence_number: None, index };
+    let mut origin =
+        Origin { stream: "unknown".into(), shard: "unknown".into(), sequence_number: None, index, sub_index: None };
     let record: RawRecord = match serde_json::from_str(raw.get()) {
         Ok(record) => record,
         Err(error) => {
@@ -267,7 +271,7 @@ mod tests {
 
     fn origin(number: u32) -> Origin {
         let sequence_number = Some(SequenceNumber::new(number.to_string()));
-        Origin { stream: "s".into(), shard: "shardId-0".into(), sequence_number, index: 0 }
+        Origin { stream: "s".into(), shard: "shardId-0".into(), sequence_number, index: 0, sub_index: None }
     }
 
     fn any_outcome() -> impl Strategy<Value = Outcome> {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use weir_command::{Compression, Format};
 
-use crate::pass::{self, Job, Pass, QUARANTINE};
+use crate::pass::{self, Job, Pass};
+use crate::quarantine::QUARANTINE;
 use crate::source::columns_of;
 use crate::{Columns, ConvertError, FileFormat, Input, Kind, Output, Sniffed, Wrapping, sniff};
 
@@ -19,6 +20,10 @@ pub struct Settings {
     pub block_bytes: usize,
     /// A file of the output is closed when it is at least this large.
     pub target_file_bytes: u64,
+    /// Clean rows that wait for others of their partition, in bytes. Half as many again may be being encoded.
+    pub waiting_bytes: usize,
+    /// Bytes of output that many small files may hold back before the largest are closed.
+    pub open_bytes: u64,
     /// Where seekable formats inside a compression are unpacked to.
     pub spool_dir: PathBuf,
     /// How much may be unpacked there.
@@ -34,6 +39,8 @@ impl Settings {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             block_bytes: 8 << 20,
             target_file_bytes: 512 << 20,
+            waiting_bytes: 128 << 20,
+            open_bytes: 512 << 20,
             spool_dir: std::env::temp_dir(),
             spool_max_bytes: 10 << 30,
             stop: Arc::new(|| false),
@@ -124,7 +131,7 @@ pub fn convert(
 }
 
 /// Small inputs are cut into enough blocks for every thread to have its share. What a compression hides isn't known.
-fn block_bytes(inputs: &[(Arc<dyn Input>, Sniffed)], settings: &Settings) -> usize {
+pub(crate) fn block_bytes(inputs: &[(Arc<dyn Input>, Sniffed)], settings: &Settings) -> usize {
     const LEAST: usize = 2 << 20;
     if inputs.iter().any(|(_, sniffed)| sniffed.wrapping != Wrapping::None) {
         return settings.block_bytes;

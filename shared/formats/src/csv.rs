@@ -9,14 +9,17 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read};
+use std::ops::Range;
 
 use memchr::{memchr, memchr_iter, memchr2, memrchr};
 
 use crate::buffer::{Buffer, Pool};
+use weir_contract::{Cell as Given, Cleaner, Contract, Verdict};
+
 use crate::cells::{Cell, QUOTE, next_line, plain_record, record, text_of};
 use crate::column::{Mismatch, Rows};
 use crate::detect::Dialect;
-use crate::pass::Reject;
+use crate::quarantine::Reject;
 use crate::value::kind_of_cell;
 use crate::{Columns, Kind};
 
@@ -42,8 +45,9 @@ pub(crate) struct Splitter<R> {
 }
 
 impl<R: Read> Splitter<R> {
-    pub(crate) fn new(source: R, delimiter: u8, block_bytes: usize, pool: &Pool) -> Self {
-        Self { source, delimiter, block_bytes, carried: pool.take(), line: 1, ended: false }
+    /// `line` is the first one's number in the file.
+    pub(crate) fn new(source: R, delimiter: u8, block_bytes: usize, line: u64, pool: &Pool) -> Self {
+        Self { source, delimiter, block_bytes, carried: pool.take(), line, ended: false }
     }
 
     pub(crate) fn next(&mut self) -> io::Result<Option<Block>> {
@@ -162,12 +166,12 @@ fn distinct(names: Vec<String>) -> Vec<String> {
     known
 }
 
-/// Walks a block's records, giving each one's cells, or putting it aside.
-fn walk<E>(
+/// Walks a block's records, giving each one's cells and its place in the block, or putting it aside.
+pub(crate) fn walk<E>(
     block: &Block,
     layout: &Layout,
     rejects: &mut Vec<Reject>,
-    mut each: impl FnMut(&str, &[Cell]) -> Result<(), E>,
+    mut each: impl FnMut(&str, &[Cell], Range<usize>) -> Result<(), E>,
 ) -> Result<(), E> {
     let bytes = &*block.bytes;
     let whole = std::str::from_utf8(bytes).ok();
@@ -201,14 +205,14 @@ fn walk<E>(
             continue;
         }
         match whole {
-            Some(text) => each(text, &cells)?,
+            Some(text) => each(text, &cells, start..at)?,
             None => match bytes.get(start..at).map(std::str::from_utf8) {
                 Some(Ok(text)) => {
                     for cell in &mut cells {
                         cell.start -= start;
                         cell.end -= start;
                     }
-                    each(text, &cells)?;
+                    each(text, &cells, start..at)?;
                 }
                 _ => rejects.push(put_aside(at, "it is not UTF-8")),
             },
@@ -228,7 +232,7 @@ pub(crate) fn parse<E: From<Mismatch>>(
 ) -> Result<(), E> {
     let places = layout.places(columns);
     let mut scratch = String::new();
-    walk(block, layout, rejects, |text, cells| {
+    walk(block, layout, rejects, |text, cells, _| {
         for (cell, place) in cells.iter().zip(&places) {
             let column = place.and_then(|place| rows.members.enter_at(place)).ok_or(Mismatch)?;
             if cell.doubled {
@@ -243,11 +247,49 @@ pub(crate) fn parse<E: From<Mismatch>>(
     })
 }
 
+/// Cleans a block's rows by a contract; how many it drops.
+pub(crate) fn clean(
+    block: &Block,
+    layout: &Layout,
+    contract: &Contract,
+    cleaner: &mut Cleaner<'_>,
+    rejects: &mut Vec<Reject>,
+) -> u64 {
+    let places: Vec<Option<usize>> = layout.names.iter().map(|name| contract.place_of(name)).collect();
+    let mut unescaped: Vec<String> = vec![String::new(); layout.names.len()];
+    let (mut dropped, mut broken) = (0, Vec::new());
+    rejects.extend(block.rejects.iter().cloned());
+    let walked: Result<(), std::convert::Infallible> = walk(block, layout, rejects, |text, cells, at| {
+        for (cell, scratch) in cells.iter().zip(&mut unescaped).filter(|(cell, _)| cell.doubled) {
+            text_of(text, *cell, scratch);
+        }
+        let given = cells.iter().zip(&places).zip(&unescaped).filter_map(|((cell, place), unescaped)| {
+            let place = (*place)?;
+            let raw = if cell.doubled { unescaped } else { text.get(cell.start..cell.end).unwrap_or_default() };
+            // Nothing is null, and two quotes with nothing between them are an empty text.
+            Some((place, if raw.is_empty() && !cell.quoted { Given::Null } else { Given::Text(raw) }))
+        });
+        match cleaner.push_cells(given) {
+            Verdict::Clean => {}
+            Verdict::Dropped => dropped += 1,
+            Verdict::Bad(violation) => {
+                let line = block.first_line
+                    + memchr_iter(b'\n', block.bytes.get(..at.start).unwrap_or_default()).count() as u64;
+                broken.push(Reject::broken(line, violation, block.bytes.get(at).unwrap_or_default()));
+            }
+        }
+        Ok(())
+    });
+    let Ok(()) = walked;
+    rejects.append(&mut broken);
+    dropped
+}
+
 /// What the columns of a block hold.
 pub(crate) fn infer(block: &Block, layout: &Layout) -> Columns {
     let mut kinds = vec![Kind::Null; layout.names.len()];
     let mut scratch = String::new();
-    let walked: Result<(), std::convert::Infallible> = walk(block, layout, &mut Vec::new(), |text, cells| {
+    let walked: Result<(), std::convert::Infallible> = walk(block, layout, &mut Vec::new(), |text, cells, _| {
         for (cell, kind) in cells.iter().zip(&mut kinds) {
             if *kind != Kind::Text {
                 let found = kind_of_cell(text_of(text, *cell, &mut scratch).as_bytes());
@@ -320,7 +362,7 @@ impl Sample {
         let mut values: Vec<HashSet<String>> = vec![HashSet::new(); self.layout.names.len()];
         let mut rows = 0;
         let walked: Result<(), std::convert::Infallible> =
-            walk(&self.block, &self.layout, &mut Vec::new(), |text, cells| {
+            walk(&self.block, &self.layout, &mut Vec::new(), |text, cells, _| {
                 rows += 1;
                 for (cell, values) in cells.iter().zip(&mut values) {
                     values.insert(text.get(cell.start..cell.end).unwrap_or_default().to_owned());

@@ -8,13 +8,15 @@ mod parquet;
 mod text;
 
 use std::io;
+use std::sync::Arc;
 
 use ::parquet::arrow::arrow_writer::ArrowColumnChunk;
 use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 
 use weir_command::{Compression, Format};
 
-use crate::{Columns, ConvertError, Sink, compress};
+use crate::{ConvertError, Sink, compress};
 
 /// How to encode, for one schema.
 pub(crate) enum Codec {
@@ -52,15 +54,14 @@ impl Codec {
     pub(crate) fn new(
         format: Format,
         compression: Compression,
-        columns: &Columns,
+        schema: &SchemaRef,
         unique: &[String],
     ) -> Result<Self, ConvertError> {
-        let schema = columns.to_arrow();
         Ok(match format {
-            Format::Parquet => Self::Parquet(Box::new(parquet::Parquet::new(compression, &schema, unique)?)),
-            Format::Avro => Self::Avro(avro::Avro::new(compression, &schema)?),
-            Format::NdJson => Self::Text(text::Text::new(false, compression, schema)),
-            Format::Csv => Self::Text(text::Text::new(true, compression, schema)),
+            Format::Parquet => Self::Parquet(Box::new(parquet::Parquet::new(compression, schema, unique)?)),
+            Format::Avro => Self::Avro(avro::Avro::new(compression, schema)?),
+            Format::NdJson => Self::Text(text::Text::new(false, compression, Arc::clone(schema))),
+            Format::Csv => Self::Text(text::Text::new(true, compression, Arc::clone(schema))),
         })
     }
 

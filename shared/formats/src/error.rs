@@ -21,6 +21,14 @@ pub enum ConvertError {
         /// The limit from [`Settings`](crate::Settings).
         limit_bytes: u64,
     },
+    /// It is too much for one process.
+    #[error("{input}: {reason}; the batch side can do it")]
+    TooLarge {
+        /// Which input.
+        input: String,
+        /// What is too much.
+        reason: String,
+    },
     /// The caller said stop.
     #[error("stopped")]
     Stopped,

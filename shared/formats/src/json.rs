@@ -11,12 +11,13 @@ use std::collections::HashSet;
 
 use jiter::{Jiter, JiterError, JsonValue, Peek};
 use memchr::{memchr_iter, memrchr};
+use weir_contract::{Cleaner, Verdict};
 
 use crate::buffer::Pool;
 use crate::column::{Column, Members, Misfit, Mismatch, Rows};
 use crate::documents::{Block, Framing, Splitter, walk};
 use crate::flat::Flat;
-use crate::pass::Reject;
+use crate::quarantine::Reject;
 use crate::value::{self, kind_of_time};
 use crate::{Columns, FileFormat, Kind};
 
@@ -86,6 +87,25 @@ pub(crate) fn parse<E: From<Mismatch>>(
         }
         if rows.is_full() { full(rows) } else { Ok(()) }
     })
+}
+
+/// Cleans a block's rows by a contract; how many it drops.
+pub(crate) fn clean(block: &Block, cleaner: &mut Cleaner<'_>, rejects: &mut Vec<Reject>) -> u64 {
+    let mut dropped = 0;
+    let walked: Result<(), std::convert::Infallible> = walk(block, |document, at| {
+        match cleaner.push_json(document) {
+            Verdict::Clean => {}
+            Verdict::Dropped => dropped += 1,
+            Verdict::Bad(violation) => {
+                let line =
+                    block.first_line + memchr_iter(b'\n', block.bytes.get(..at).unwrap_or_default()).count() as u64;
+                rejects.push(Reject::broken(line, violation, document));
+            }
+        }
+        Ok(())
+    });
+    let Ok(()) = walked;
+    dropped
 }
 
 /// Whether a document is a row for some columns.

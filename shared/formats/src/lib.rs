@@ -13,6 +13,7 @@
 
 mod buffer;
 mod cells;
+mod clean;
 mod column;
 mod columnar;
 mod compress;
@@ -26,11 +27,14 @@ mod flat;
 mod input;
 mod json;
 mod kind;
+mod partition;
 mod pass;
+mod quarantine;
 mod source;
 mod value;
 mod zipped;
 
+pub use clean::{Cleaned, Cleaning, aggregate, clean};
 pub use compress::Wrapping;
 pub use convert::{Settings, Summary, convert};
 pub use detect::{Confidence, Dialect, FileFormat, Sniffed, sniff};

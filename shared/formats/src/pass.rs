@@ -10,44 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use serde_json::json;
 use weir_command::{Compression, Format};
 
 use crate::buffer::Pool;
 use crate::encode::{Chunk, Codec, File, file_name};
+use crate::quarantine::{Quarantine, Reject};
 use crate::source::{Source, Stop, Unit};
-use crate::{Columns, ConvertError, Input, Output, Settings, Sink, Sniffed};
-
-/// A row that is put aside.
-#[derive(Debug, Clone)]
-pub(crate) struct Reject {
-    line: u64,
-    reason: String,
-    raw: Vec<u8>,
-}
-
-impl Reject {
-    pub(crate) fn new(line: u64, reason: &str, raw: &[u8]) -> Self {
-        Self { line, reason: reason.to_owned(), raw: raw.trim_ascii_end().to_vec() }
-    }
-
-    /// One line: where it stood, why it is here, and its text; in hex where it isn't UTF-8.
-    fn to_line(&self, input: &str) -> String {
-        let mut line = json!({"source": input, "line": self.line, "reason": self.reason});
-        let (name, raw) = match std::str::from_utf8(&self.raw) {
-            Ok(text) => ("raw", text.to_owned()),
-            Err(_) => ("raw_hex", self.raw.iter().map(|byte| format!("{byte:02x}")).collect()),
-        };
-        if let Some(members) = line.as_object_mut() {
-            members.insert(name.to_owned(), raw.into());
-        }
-        format!("{line}\n")
-    }
-
-    pub(crate) fn describe(&self, input: &str) -> String {
-        format!("{input}, line {}: {}", self.line, self.reason)
-    }
-}
+use crate::{Columns, ConvertError, Input, Output, Settings, Sniffed};
 
 /// What a pass came to.
 pub(crate) enum Pass {
@@ -83,11 +52,8 @@ enum Made {
     Found(Columns),
 }
 
-/// The file rejects are put in, hidden from table readers by its underscore.
-pub(crate) const QUARANTINE: &str = "_quarantine/part-00000.ndjson";
-
 pub(crate) fn run(job: &Job<'_>) -> Result<Pass, ConvertError> {
-    let codec = Codec::new(job.format, job.compression, job.columns, job.unique)?;
+    let codec = Codec::new(job.format, job.compression, &job.columns.to_arrow(), job.unique)?;
     let settings = job.settings;
     let threads = settings.threads.max(1);
     let in_flight = threads + 1;
@@ -181,7 +147,8 @@ fn write(
     made: &Receiver<(u64, Result<Made, ConvertError>)>,
     tickets: &Sender<()>,
 ) -> Result<Pass, ConvertError> {
-    let mut files = Files { job, codec, open: Vec::new(), quarantine: None, written: Written::default() };
+    let quarantine = Quarantine::new(job.output);
+    let mut files = Files { job, codec, open: Vec::new(), quarantine, written: Written::default() };
     let mut found: Option<Columns> = None;
     let mut early = BTreeMap::new();
     let mut next = 0;
@@ -212,21 +179,13 @@ struct Files<'a> {
     job: &'a Job<'a>,
     codec: &'a Codec,
     open: Vec<File>,
-    quarantine: Option<Box<dyn Sink>>,
+    quarantine: Quarantine<'a>,
     written: Written,
 }
 
 impl Files<'_> {
     fn append(&mut self, chunk: Chunk, rejects: &[Reject], input: &str) -> Result<(), ConvertError> {
-        for reject in rejects {
-            self.written.rejected += 1;
-            self.written.first_reject.get_or_insert_with(|| reject.describe(input));
-            let quarantine = match &mut self.quarantine {
-                Some(quarantine) => quarantine,
-                none => none.insert(self.job.output.create(QUARANTINE)?),
-            };
-            quarantine.write_all(reject.to_line(input).as_bytes())?;
-        }
+        self.quarantine.add(rejects, input)?;
         if chunk.rows == 0 {
             return Ok(());
         }
@@ -246,20 +205,14 @@ impl Files<'_> {
     }
 
     fn finish(mut self) -> Result<Written, ConvertError> {
-        if self.written.rows == 0 && self.written.rejected > 0 {
-            let first = self.written.first_reject.unwrap_or_default();
-            return Err(ConvertError::data(
-                "no row could be read",
-                format!("{} were bad; the first: {first}", self.written.rejected),
-            ));
+        if self.written.rows == 0 {
+            self.quarantine.nothing_else()?;
         }
         // No rows still make a file: its schema is what is known.
         if self.open.is_empty() {
             self.begin_file()?;
         }
-        if let Some(quarantine) = self.quarantine {
-            quarantine.finish()?;
-        }
+        (self.written.rejected, self.written.first_reject) = self.quarantine.finish()?;
         for file in self.open {
             self.written.bytes += file.finish()?;
         }

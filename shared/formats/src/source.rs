@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_cast::{CastOptions, cast_with_options};
+use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 use encoding_rs_io::DecodeReaderBytesBuilder;
+use memchr::memchr_iter;
+use weir_contract::Cleaner;
 
 use crate::buffer::Pool;
 use crate::column::{BATCH_ROWS, Mismatch, Rows};
@@ -17,8 +20,8 @@ use crate::detect::{FileFormat, encoding_of};
 use crate::documents::{self, Framing};
 use crate::input::FileInput;
 use crate::json;
-use crate::pass::Reject;
-use crate::{Columns, ConvertError, Input, Kind, Settings, Sniffed, zipped};
+use crate::quarantine::Reject;
+use crate::{Cleaning, Columns, ConvertError, Input, Kind, Settings, Sniffed, zipped};
 
 /// Why a unit did not become rows.
 pub(crate) enum Stop {
@@ -55,7 +58,7 @@ pub(crate) struct Unit {
 enum Content {
     Csv(csv::Block, Arc<Layout>),
     Json(documents::Block),
-    Batches(SchemaRef, Vec<RecordBatch>),
+    Batches { schema: SchemaRef, batches: Vec<RecordBatch>, first_row: u64 },
 }
 
 /// An input being read.
@@ -67,7 +70,7 @@ pub(crate) struct Source {
 enum Reader {
     Csv(csv::Splitter<Box<dyn Read + Send>>, Arc<Layout>),
     Json(documents::Splitter<Box<dyn Read + Send>>),
-    Batches { batches: Batches, unit_bytes: usize, given: bool },
+    Batches { batches: Batches, unit_bytes: usize, given: bool, row: u64 },
 }
 
 impl Source {
@@ -92,9 +95,11 @@ impl Source {
                     .clone()
                     .ok_or_else(|| ConvertError::Internal("delimited text without a layout".to_owned()))?;
                 let mut text = text(input, sniffed)?;
-                let skipped = io::copy(&mut (&mut text).take(header_bytes), &mut io::sink());
-                skipped.map_err(|error| ConvertError::reading(&name, "read the header", error))?;
-                source(Reader::Csv(csv::Splitter::new(text, dialect.delimiter, block_bytes, pool), layout))
+                let mut header = Vec::new();
+                let read = (&mut text).take(header_bytes).read_to_end(&mut header);
+                read.map_err(|error| ConvertError::reading(&name, "read the header", error))?;
+                let line = 1 + memchr_iter(b'\n', &header).count() as u64;
+                source(Reader::Csv(csv::Splitter::new(text, dialect.delimiter, block_bytes, line, pool), layout))
             }
             FileFormat::NdJson | FileFormat::Json => {
                 let framing = if sniffed.format == FileFormat::NdJson { Framing::Lines } else { Framing::Documents };
@@ -102,7 +107,7 @@ impl Source {
             }
             FileFormat::Avro | FileFormat::Parquet | FileFormat::Orc => {
                 let batches = columnar(input, sniffed, settings)?;
-                source(Reader::Batches { batches, unit_bytes: block_bytes, given: false })
+                source(Reader::Batches { batches, unit_bytes: block_bytes, given: false, row: 1 })
             }
         }
     }
@@ -115,7 +120,7 @@ impl Source {
                 splitter.next().map_err(reading)?.map(|block| Content::Csv(block, Arc::clone(layout)))
             }
             Reader::Json(splitter) => splitter.next().map_err(reading)?.map(Content::Json),
-            Reader::Batches { batches, unit_bytes, given } => {
+            Reader::Batches { batches, unit_bytes, given, row } => {
                 let mut some = Vec::new();
                 let (mut bytes, mut rows) = (0, 0);
                 while bytes < *unit_bytes && rows < 8 * BATCH_ROWS {
@@ -127,7 +132,9 @@ impl Source {
                 // A file without rows still has a schema.
                 let any = !some.is_empty() || !*given;
                 *given = true;
-                any.then(|| Content::Batches(Arc::clone(&batches.schema), some))
+                let first_row = *row;
+                *row += rows as u64;
+                any.then(|| Content::Batches { schema: Arc::clone(&batches.schema), batches: some, first_row })
             }
         };
         Ok(content.map(|content| Unit { input: Arc::clone(&self.name), content }))
@@ -225,8 +232,39 @@ impl Unit {
         match &self.content {
             Content::Csv(block, layout) => csv::infer(block, layout),
             Content::Json(block) => json::infer(block),
-            Content::Batches(schema, _) => Columns::from_arrow(schema),
+            Content::Batches { schema, .. } => Columns::from_arrow(schema),
         }
+    }
+
+    /// Cleans its rows by a contract: those that are clean, how many are dropped, and the bad ones.
+    pub(crate) fn clean(&self, cleaning: &Cleaning<'_>) -> Result<(RecordBatch, u64, Vec<Reject>), ConvertError> {
+        let internal = |error: ArrowError| ConvertError::Internal(error.to_string());
+        let mut cleaner = Cleaner::new(cleaning.contract, cleaning.audience, cleaning.now_micros);
+        let (mut dropped, mut rejects) = (0, Vec::new());
+        match &self.content {
+            Content::Csv(block, layout) => {
+                dropped = csv::clean(block, layout, cleaning.contract, &mut cleaner, &mut rejects)
+            }
+            Content::Json(block) => dropped = json::clean(block, &mut cleaner, &mut rejects),
+            Content::Batches { batches, first_row, .. } => {
+                let mut row = *first_row;
+                for batch in batches {
+                    let mut bad = Vec::new();
+                    cleaner.push_batch(batch, |refused| bad.push(refused)).map_err(internal)?;
+                    for refused in bad {
+                        match refused.violation {
+                            None => dropped += 1,
+                            Some(violation) => {
+                                let raw = as_json(&batch.slice(refused.row, 1)).map_err(internal)?;
+                                rejects.push(Reject::broken(row + refused.row as u64, violation, &raw));
+                            }
+                        }
+                    }
+                    row += batch.num_rows() as u64;
+                }
+            }
+        }
+        Ok((cleaner.take().map_err(internal)?, dropped, rejects))
     }
 
     /// Makes rows of it. `full` takes each batch.
@@ -265,7 +303,7 @@ impl Unit {
                 }
                 done.into_iter().try_for_each(full)
             }
-            Content::Batches(own, batches) => {
+            Content::Batches { schema: own, batches, .. } => {
                 if columns.join(&Columns::from_arrow(own)) != *columns {
                     return Err(Stop::Contradiction);
                 }
@@ -273,6 +311,15 @@ impl Unit {
             }
         }
     }
+}
+
+/// A row of a columnar file as text, for people.
+fn as_json(row: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut bytes = Vec::new();
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut bytes);
+    writer.write(row)?;
+    writer.finish()?;
+    Ok(bytes)
 }
 
 /// A batch with its file's columns, as one with the job's.

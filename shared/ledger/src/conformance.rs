@@ -67,6 +67,7 @@ async fn every_member_survives(store: &dyn Store, now_ms: u64) -> Result<(), Str
         bytes_in: u64::MAX >> 12,
         bytes_out: 0,
         rows: Some(5),
+        dropped: 4,
         quarantined: 1,
         quarantine: Some("s3://out/_quarantine/".into()),
         restarts: 1,

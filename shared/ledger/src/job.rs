@@ -149,6 +149,9 @@ pub struct Report {
     /// Rows written; absent for copy, which does not look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
+    /// Rows that the contract drops.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dropped: u64,
     /// Rows put aside.
     pub quarantined: u64,
     /// Where they are.
@@ -161,4 +164,8 @@ pub struct Report {
     /// What a person should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -22,6 +22,16 @@ fn convert_defaults_to_snappy_parquet() {
 }
 
 #[test]
+fn cleaning_needs_a_contract_and_writes_parquet() {
+    let record = |rest: &str| format!(r#"{{"source":"s3://in-bucket/a","dest":"s3://out-bucket/b",{rest}}}"#);
+    let clean = Command::parse(record(r#""command":"clean","dataset":"trips""#).as_bytes()).unwrap();
+    assert_eq!((clean.action, clean.dataset.as_deref()), (Action::Clean, Some("trips")));
+    assert!(problems(&record(r#""command":"aggregate""#)).contains("member `dataset` is missing"));
+    let said = problems(&record(r#""command":"clean","dataset":"trips","format":"csv""#));
+    assert!(said.contains("belong to `convert`; `clean` writes Parquet"), "{said}");
+}
+
+#[test]
 fn every_problem_is_named_at_once() {
     let said = problems(r#"{"sorce":"s3://in-bucket/a","dest":7,"command":"cpoy","mode":"fast"}"#);
     for word in [
@@ -97,6 +107,8 @@ fn any_command() -> impl Strategy<Value = Command> {
     let format = prop::sample::select(vec![Format::Parquet, Format::NdJson, Format::Csv, Format::Avro]);
     let action = prop_oneof![
         Just(Action::Copy),
+        Just(Action::Clean),
+        Just(Action::Aggregate),
         format.prop_flat_map(|format| prop::sample::select(format.compressions().to_vec())
             .prop_map(move |compression| Action::Convert { format, compression })),
     ];
@@ -110,7 +122,10 @@ fn any_command() -> impl Strategy<Value = Command> {
             action,
             mode,
             when: if now { When::Now } else { When::OffPeak },
-            dataset,
+            dataset: match action {
+                Action::Clean | Action::Aggregate => Some(dataset.unwrap_or_else(|| "trips".to_owned())),
+                _ => dataset,
+            },
         },
     )
 }

@@ -1,0 +1,248 @@
+//! Clean rows by partition: split, collected into row groups, written to a file a partition.
+//!
+//! A unit of work may hold rows of hundreds of partitions, a few each, and a row group of a few rows is no good to any
+//! reader. So rows wait in memory, partition by partition, until there are enough of them or too many in all; then the
+//! largest go first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::{ArrowError, SchemaRef};
+use arrow_select::take::take_record_batch;
+use weir_command::{Compression, Format};
+use weir_contract::Contract;
+
+use crate::encode::{Chunk, Codec, File, file_name};
+use crate::{ConvertError, Output, Settings};
+
+/// A row group is written when it has this many rows: what DuckDB and Spark make, about.
+const GROUP_ROWS: usize = 128 << 10;
+
+/// Where rows go: `event_date=2024-01-04/pickup_hour=9/`.
+pub(crate) type Partition = Arc<str>;
+
+/// How a contract's rows become files.
+pub(crate) struct Plan {
+    /// The schema of files: without the columns that are folders.
+    pub(crate) schema: SchemaRef,
+    kept: Vec<usize>,
+    folders: Vec<(usize, String)>,
+}
+
+impl Plan {
+    pub(crate) fn new(contract: &Contract) -> Result<Self, ArrowError> {
+        let (schema, names) = (contract.schema(), contract.partition_by());
+        let folders = names.iter().map(|name| Ok((schema.index_of(name)?, (*name).to_owned())));
+        let folders = folders.collect::<Result<Vec<_>, ArrowError>>()?;
+        let kept = (0..schema.fields().len()).filter(|place| folders.iter().all(|(folder, _)| folder != place));
+        let kept: Vec<usize> = kept.collect();
+        Ok(Self { schema: Arc::new(schema.project(&kept)?), kept, folders })
+    }
+
+    /// Splits clean rows; partitions in the order of their first rows.
+    pub(crate) fn split(&self, batch: &RecordBatch) -> Result<Vec<(Partition, RecordBatch)>, ArrowError> {
+        let rows = batch.project(&self.kept)?;
+        let folders: Vec<(&ArrayRef, &str)> = self
+            .folders
+            .iter()
+            .filter_map(|(place, name)| batch.columns().get(*place).map(|array| (array, name.as_str())))
+            .collect();
+        let options = FormatOptions::new();
+        let formatters = folders
+            .iter()
+            .map(|(array, _)| ArrayFormatter::try_new(array.as_ref(), &options))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut found: Vec<(Partition, Vec<u32>)> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
+        let (mut path, mut value) = (String::new(), String::new());
+        for row in 0..batch.num_rows() {
+            path.clear();
+            for ((_, name), formatter) in folders.iter().zip(&formatters) {
+                value.clear();
+                formatter.value(row).write(&mut value)?;
+                path.push_str(name);
+                path.push('=');
+                escape(&mut path, &value);
+                path.push('/');
+            }
+            let at = match known.get(&path) {
+                Some(at) => *at,
+                None => {
+                    known.insert(path.clone(), found.len());
+                    found.push((path.as_str().into(), Vec::new()));
+                    found.len() - 1
+                }
+            };
+            if let Some((_, indices)) = found.get_mut(at) {
+                indices.push(row as u32);
+            }
+        }
+        if let [(partition, _)] = found.as_slice() {
+            return Ok(vec![(Arc::clone(partition), rows)]);
+        }
+        // Each has memory of its own, so that what is written is free.
+        let taken = found
+            .into_iter()
+            .map(|(partition, indices)| Ok((partition, take_record_batch(&rows, &UInt32Array::from(indices))?)));
+        taken.collect()
+    }
+}
+
+/// As Hive writes the values of partitions: what could end a name or be a pattern is percent-encoded.
+fn escape(path: &mut String, value: &str) {
+    if value.is_empty() {
+        return path.push_str("__HIVE_DEFAULT_PARTITION__");
+    }
+    for c in value.chars() {
+        if c.is_control() || "\"#%'*/:=?\\{}[]^,".contains(c) {
+            for byte in c.to_string().bytes() {
+                let _ = write!(path, "%{byte:02X}");
+            }
+        } else {
+            path.push(c);
+        }
+    }
+}
+
+/// Rows that wait to be encoded.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    rows: BTreeMap<Partition, Vec<RecordBatch>>,
+    bytes: usize,
+}
+
+/// A row group to be encoded.
+pub(crate) struct Group {
+    pub(crate) partition: Partition,
+    pub(crate) batches: Vec<RecordBatch>,
+    pub(crate) bytes: usize,
+}
+
+fn bytes_of(batches: &[RecordBatch]) -> usize {
+    batches.iter().map(RecordBatch::get_array_memory_size).sum()
+}
+
+impl Waiting {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds rows; a row group, if that makes one.
+    pub(crate) fn add(&mut self, partition: Partition, batch: RecordBatch) -> Option<Group> {
+        self.bytes += batch.get_array_memory_size();
+        let batches = self.rows.entry(Arc::clone(&partition)).or_default();
+        batches.push(batch);
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if rows >= GROUP_ROWS { self.take(&partition) } else { None }
+    }
+
+    fn take(&mut self, partition: &Partition) -> Option<Group> {
+        let (partition, batches) = self.rows.remove_entry(partition)?;
+        let bytes = bytes_of(&batches);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        Some(Group { partition, batches, bytes })
+    }
+
+    /// The largest.
+    pub(crate) fn take_largest(&mut self) -> Option<Group> {
+        let largest = self.rows.iter().max_by_key(|(_, batches)| bytes_of(batches))?.0;
+        self.take(&Arc::clone(largest))
+    }
+
+    /// Any, in order.
+    pub(crate) fn take_next(&mut self) -> Option<Group> {
+        let first = self.rows.first_key_value()?.0;
+        self.take(&Arc::clone(first))
+    }
+}
+
+/// The files of all partitions.
+pub(crate) struct Files<'a> {
+    pub(crate) codec: &'a Codec,
+    output: &'a dyn Output,
+    settings: &'a Settings,
+    open: BTreeMap<Partition, File>,
+    parts: HashMap<Partition, usize>,
+    pub(crate) names: Vec<String>,
+    pub(crate) bytes: u64,
+}
+
+impl<'a> Files<'a> {
+    pub(crate) fn new(codec: &'a Codec, output: &'a dyn Output, settings: &'a Settings) -> Self {
+        let (open, parts) = (BTreeMap::new(), HashMap::new());
+        Self { codec, output, settings, open, parts, names: Vec::new(), bytes: 0 }
+    }
+
+    /// How many partitions have been written to.
+    pub(crate) fn partitions(&self) -> usize {
+        self.parts.len()
+    }
+
+    pub(crate) fn append(&mut self, partition: &Partition, chunk: Chunk) -> Result<(), ConvertError> {
+        let file = match self.open.get_mut(partition) {
+            Some(file) => file,
+            None => {
+                let part = self.parts.entry(Arc::clone(partition)).or_default();
+                let name = format!("{partition}{}", file_name(Format::Parquet, Compression::Snappy, *part));
+                *part += 1;
+                let file = self.codec.open(self.output.create(&name)?)?;
+                self.names.push(name);
+                self.open.entry(Arc::clone(partition)).or_insert(file)
+            }
+        };
+        file.append(chunk)?;
+        if file.written() >= self.settings.target_file_bytes {
+            self.close(&Arc::clone(partition))?;
+        }
+        self.bound()
+    }
+
+    /// An open file's bytes may all be in memory. When they are too many, the largest files are closed: readers see those
+    /// before the end of the job, and what comes later for them goes to another part.
+    fn bound(&mut self) -> Result<(), ConvertError> {
+        let pending = |file: &File| file.written().min(MOST_PENDING_BYTES);
+        while self.open.values().map(pending).sum::<u64>() > self.settings.open_bytes {
+            let Some((largest, _)) = self.open.iter().max_by_key(|(_, file)| pending(file)) else { break };
+            self.close(&Arc::clone(largest))?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, partition: &Partition) -> Result<(), ConvertError> {
+        if let Some(file) = self.open.remove(partition) {
+            self.bytes += file.finish()?;
+        }
+        Ok(())
+    }
+
+    /// Makes all files visible.
+    pub(crate) fn finish(&mut self) -> Result<(), ConvertError> {
+        while let Some((_, file)) = self.open.pop_first() {
+            self.bytes += file.finish()?;
+        }
+        Ok(())
+    }
+}
+
+/// An upload holds back up to a part of this size.
+const MOST_PENDING_BYTES: u64 = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_in_paths_are_escaped_as_hive_does() {
+        let escaped = |value: &str| {
+            let mut path = String::new();
+            escape(&mut path, value);
+            path
+        };
+        assert_eq!(escaped("2024-01-04"), "2024-01-04");
+        assert_eq!(escaped("a/b=c d%é\n"), "a%2Fb%3Dc d%25é%0A");
+        assert_eq!(escaped(""), "__HIVE_DEFAULT_PARTITION__");
+    }
+}

@@ -1,0 +1,105 @@
+//! Rows that are put aside: each with its place, the reason and its raw text.
+
+use serde_json::json;
+use weir_contract::Violation;
+
+use crate::{ConvertError, Output, Sink};
+
+/// The file rejects are put in, hidden from table readers by its underscore.
+pub(crate) const QUARANTINE: &str = "_quarantine/part-00000.ndjson";
+
+/// A row that is put aside.
+#[derive(Debug, Clone)]
+pub(crate) struct Reject {
+    line: u64,
+    reason: String,
+    /// The contract's rule it breaks, if one was applied.
+    violation: Option<Violation>,
+    raw: Vec<u8>,
+}
+
+impl Reject {
+    pub(crate) fn new(line: u64, reason: &str, raw: &[u8]) -> Self {
+        Self { line, reason: reason.to_owned(), violation: None, raw: raw.trim_ascii_end().to_vec() }
+    }
+
+    pub(crate) fn broken(line: u64, violation: Violation, raw: &[u8]) -> Self {
+        Self { violation: Some(violation.clone()), ..Self::new(line, &violation.to_string(), raw) }
+    }
+
+    /// What it breaks, for counting: without its value.
+    pub(crate) fn kind(&self) -> String {
+        match &self.violation {
+            Some(violation) if violation.field.is_empty() => format!("rule {}", violation.rule.name()),
+            Some(violation) => format!("`{}` breaks {}", violation.field, violation.rule.name()),
+            None => "no row of the file's format".to_owned(),
+        }
+    }
+
+    /// One line: where it stood, why it is here, and its text; in hex where it isn't UTF-8.
+    fn to_line(&self, input: &str) -> String {
+        let mut line = json!({"source": input, "line": self.line, "reason": self.reason});
+        let (name, raw) = match std::str::from_utf8(&self.raw) {
+            Ok(text) => ("raw", text.to_owned()),
+            Err(_) => ("raw_hex", self.raw.iter().map(|byte| format!("{byte:02x}")).collect()),
+        };
+        if let Some(members) = line.as_object_mut() {
+            if let Some(violation) = &self.violation {
+                members.insert("rule".to_owned(), violation.rule.name().into());
+                members.insert("field".to_owned(), violation.field.as_str().into());
+                members.insert("value".to_owned(), violation.value.as_deref().into());
+            }
+            members.insert(name.to_owned(), raw.into());
+        }
+        format!("{line}\n")
+    }
+
+    fn describe(&self, input: &str) -> String {
+        format!("{input}, line {}: {}", self.line, self.reason)
+    }
+}
+
+/// The file, once there is something to put in it.
+pub(crate) struct Quarantine<'a> {
+    output: &'a dyn Output,
+    file: Option<Box<dyn Sink>>,
+    count: u64,
+    first: Option<String>,
+}
+
+impl<'a> Quarantine<'a> {
+    pub(crate) fn new(output: &'a dyn Output) -> Self {
+        Self { output, file: None, count: 0, first: None }
+    }
+
+    pub(crate) fn add(&mut self, rejects: &[Reject], input: &str) -> Result<(), ConvertError> {
+        for reject in rejects {
+            self.count += 1;
+            self.first.get_or_insert_with(|| reject.describe(input));
+            let file = match &mut self.file {
+                Some(file) => file,
+                none => none.insert(self.output.create(QUARANTINE)?),
+            };
+            file.write_all(reject.to_line(input).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Rows, and none of them good: that is not a dataset with bad rows but the wrong file.
+    pub(crate) fn nothing_else(&self) -> Result<(), ConvertError> {
+        match &self.first {
+            None => Ok(()),
+            Some(first) => {
+                Err(ConvertError::data("no row could be read", format!("{} were bad; the first: {first}", self.count)))
+            }
+        }
+    }
+
+    /// Makes it visible; how many rows are in it, and the first.
+    pub(crate) fn finish(self) -> Result<(u64, Option<String>), ConvertError> {
+        if let Some(file) = self.file {
+            file.finish()?;
+        }
+        Ok((self.count, self.first))
+    }
+}
