@@ -1,10 +1,12 @@
-//! `weir`: submit jobs, watch them, say what a file is, make data to play with.
+//! `weir`: submit jobs, watch them, say what a file is, make data to play with, send it, look at contracts.
 //!
-//! Exit codes: 0 done; 1 the job failed or the file can't be read; 2 the command line is wrong; 3 AWS could not be asked.
+//! Exit codes: 0 done; 1 the job failed, the file can't be read, rows were left unsent, a contract is wrong; 2 the command line is wrong; 3 AWS could not be asked.
 
+mod contract;
 mod detect;
 mod generate;
 mod jobs;
+mod produce;
 mod submit;
 
 use std::process::ExitCode;
@@ -38,6 +40,10 @@ enum Verb {
     Detect(detect::Detect),
     /// Make realistic data.
     Generate(generate::Generate),
+    /// Send rows to a Kinesis stream or a delivery stream.
+    Produce(produce::Produce),
+    /// Check, show and export dataset contracts.
+    Contract(contract::ContractArgs),
 }
 
 /// Why the CLI stops: the exit code and what to say.
@@ -90,6 +96,8 @@ async fn run(cli: &Cli) -> Result<(), Stop> {
         Verb::Job(one) => one.run(&Stack::open(cli).await?).await,
         Verb::Detect(detect) => detect.run(cli).await,
         Verb::Generate(generate) => generate.run(),
+        Verb::Produce(produce) => produce.run(&Stack::open(cli).await?).await,
+        Verb::Contract(contract) => contract.run(),
     }
 }
 

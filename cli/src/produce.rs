@@ -1,0 +1,147 @@
+//! `weir produce`: rows to a Kinesis stream or a delivery stream.
+
+mod input;
+mod lanes;
+mod report;
+mod send;
+mod shards;
+mod sink;
+mod unsent;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tokio::sync::mpsc;
+use weir_contract::contract;
+use weir_kpl::Codec;
+
+use crate::{Stack, Stop};
+use input::{Reading, Written};
+use lanes::Limits;
+use report::Report;
+use send::Sender;
+use sink::Sink;
+use unsent::Unsent;
+
+/// Send rows: CSV with a header, or one JSON object a line.
+#[derive(Args)]
+pub(crate) struct Produce {
+    /// A file, or - for standard input.
+    file: String,
+    /// The Kinesis stream.
+    #[arg(long, conflicts_with = "delivery_stream", required_unless_present = "delivery_stream")]
+    stream: Option<String>,
+    /// The Firehose delivery stream, put to directly.
+    #[arg(long)]
+    delivery_stream: Option<String>,
+    /// Whose contract says which columns of a CSV are numbers, and what the key is.
+    #[arg(long, default_value = "trips")]
+    dataset: String,
+    /// The member whose value is the partition key: rows of one key stay in order. Otherwise the contract's key; a row
+    /// without it goes anywhere.
+    #[arg(long)]
+    partition_key: Option<String>,
+    #[arg(long, value_enum)]
+    format: Option<Written>,
+    /// Several rows in one record, in the KPL's format; consumers must open it, as all of ours do.
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    aggregate: Switch,
+    /// How large an aggregate may become before it is compressed, in bytes: the KPL's default, or 256 KiB with --compress.
+    #[arg(long)]
+    aggregate_bytes: Option<usize>,
+    /// Compress each record; consumers must unpack it, as all of ours do.
+    #[arg(long, value_enum)]
+    compress: Option<Compression>,
+    /// How long a row waits for company, in milliseconds.
+    #[arg(long, default_value_t = 100)]
+    linger: u64,
+    /// At most so many rows a second.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How often a record is tried before it is given up.
+    #[arg(long, default_value_t = 20)]
+    attempts: u32,
+    /// Where rows go that could not be sent: to be sent again as it is.
+    #[arg(long)]
+    unsent: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Compression {
+    Gzip,
+    Zstd,
+}
+
+/// The KPL's `AggregationMaxSize`.
+const AGGREGATE_BYTES: usize = 51_200;
+/// JSON shrinks to a fifth and less: then a record is about as large as an uncompressed one.
+const COMPRESSED_AGGREGATE_BYTES: usize = 256 << 10;
+/// The most that is held in memory.
+const BUFFER_BYTES: usize = 32 << 20;
+
+impl Produce {
+    pub(crate) async fn run(&self, stack: &Stack) -> Result<(), Stop> {
+        let contract = contract(&self.dataset).map_err(|error| Stop(2, error.to_string()))?;
+        if self.rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+            return Err(Stop(2, "--rate must be more than nothing".to_owned()));
+        }
+        // A key of the contract's under the name it has in raw rows.
+        let key = self.partition_key.clone().or_else(|| contract.key().first().map(|key| (*key).to_owned()));
+        let input = input::open(&self.file).map_err(|error| Stop(1, format!("{}: {error}", self.file)))?;
+        let sink = match (&self.stream, &self.delivery_stream) {
+            (_, Some(name)) => Sink::Firehose(aws_sdk_firehose::Client::new(&stack.aws), name.clone()),
+            (name, _) => Sink::Kinesis(aws_sdk_kinesis::Client::new(&stack.aws), name.clone().unwrap_or_default()),
+        };
+        let (request_records, request_bytes) = sink.request_limits();
+        let compress = self.compress.map(|compress| match compress {
+            Compression::Gzip => Codec::Gzip,
+            Compression::Zstd => Codec::Zstd,
+        });
+        let usual = if compress.is_some() { COMPRESSED_AGGREGATE_BYTES } else { AGGREGATE_BYTES };
+        // Even if nothing can be compressed, a record must not be too large to be taken.
+        let most = sink.record_bytes() - 2048;
+        let limits = Limits {
+            aggregate: self.aggregate == Switch::On,
+            aggregate_bytes: self.aggregate_bytes.unwrap_or(usual).min(most),
+            compress,
+            linger: Duration::from_millis(self.linger),
+            request_records,
+            request_bytes,
+            buffer_bytes: BUFFER_BYTES,
+        };
+        let unsent = self.unsent.clone().unwrap_or_else(|| format!("unsent-{}.ndjson", sink.name()).into());
+        let reading = Reading { contract, key, format: self.format, rate: self.rate };
+        let (rows_in, rows_out) = mpsc::channel(4096);
+        let reader = std::thread::spawn(move || reading.run(input, &rows_in));
+        let (report, unsent) = (Report::new(), Unsent::new(unsent));
+        let mut sender = Sender { sink: Arc::new(sink), limits, most_attempts: self.attempts.max(1), report, unsent };
+        let sent = sender.run(rows_out).await;
+        sender.report.end();
+        sender.unsent.finish()?;
+        sent?;
+        // A reader that still waits for standard input would wait for ever; it ends with the process.
+        let read = if reader.is_finished() { reader.join().unwrap_or(Ok(())) } else { Ok(()) };
+        let path = sender.unsent.path();
+        let unsent = (sender.unsent.rows > 0).then_some(path.as_str());
+        println!(
+            "{}",
+            if self.json { sender.report.to_json(unsent).to_string() } else { sender.report.describe(unsent) }
+        );
+        read.map_err(|error| Stop(1, format!("{}: {error}", self.file)))?;
+        match unsent {
+            None => Ok(()),
+            Some(path) => Err(Stop(1, format!("{} rows were not sent; they are in {path}", sender.unsent.rows))),
+        }
+    }
+}

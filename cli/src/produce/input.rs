@@ -1,0 +1,219 @@
+//! Rows from a file or standard input.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::RngExt;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use tokio::sync::mpsc::Sender;
+use weir_contract::{Contract, Type};
+
+use super::lanes::Row;
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Written {
+    /// With a header.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// Reads rows and hands them on, at a pace.
+pub(crate) struct Reading {
+    pub(crate) contract: Contract,
+    /// The member whose value is the partition key; none means any shard.
+    pub(crate) key: Option<String>,
+    pub(crate) format: Option<Written>,
+    /// Rows a second.
+    pub(crate) rate: Option<f64>,
+}
+
+/// Opens a path, or standard input for `-`.
+pub(crate) fn open(path: &str) -> io::Result<Box<dyn Read + Send>> {
+    Ok(match path {
+        "-" => Box::new(io::stdin()),
+        path => Box::new(File::open(path)?),
+    })
+}
+
+impl Reading {
+    /// Until the input ends or nobody wants more.
+    pub(crate) fn run(&self, input: Box<dyn Read + Send>, rows: &Sender<Row>) -> io::Result<()> {
+        let mut input = BufReader::with_capacity(1 << 20, input);
+        let format = match self.format {
+            Some(format) => format,
+            None => {
+                let first = input.fill_buf()?.iter().find(|byte| !byte.is_ascii_whitespace());
+                if first == Some(&b'{') { Written::Ndjson } else { Written::Csv }
+            }
+        };
+        let mut pace = Pace { begun: Instant::now(), sent: 0, rate: self.rate };
+        match format {
+            Written::Ndjson => self.lines(input, &mut pace, rows),
+            Written::Csv => self.table(input, &mut pace, rows),
+        }
+    }
+
+    fn lines(&self, mut input: impl BufRead, pace: &mut Pace, rows: &Sender<Row>) -> io::Result<()> {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if input.read_until(b'\n', &mut line)? == 0 {
+                return Ok(());
+            }
+            let document = line.trim_ascii();
+            if document.is_empty() {
+                continue;
+            }
+            // What is not JSON goes on as well: saying what is wrong with it is the contract's.
+            let key = self.key.as_deref().and_then(|key| key_of(document, |name| self.same_column(name, key)));
+            if !pace.send(rows, key, Bytes::copy_from_slice(document)) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn table(&self, input: impl Read, pace: &mut Pace, rows: &Sender<Row>) -> io::Result<()> {
+        let mut table = csv::ReaderBuilder::new().flexible(true).from_reader(input);
+        let names: Vec<String> =
+            table.headers().map_err(io::Error::other)?.iter().map(|name| name.trim().to_owned()).collect();
+        let numeric: Vec<bool> = names.iter().map(|name| self.is_number(name)).collect();
+        let place = self.key.as_ref().and_then(|key| names.iter().position(|name| self.same_column(name, key)));
+        let mut record = csv::ByteRecord::new();
+        while table.read_byte_record(&mut record).map_err(io::Error::other)? {
+            let mut document = String::from("{");
+            for ((cell, name), numeric) in record.iter().zip(&names).zip(&numeric) {
+                if cell.is_empty() {
+                    continue;
+                }
+                if document.len() > 1 {
+                    document.push(',');
+                }
+                let text = String::from_utf8_lossy(cell);
+                let number = *numeric && (weir_values::int(cell).is_some() || weir_values::float(cell).is_some());
+                document.push_str(&serde_json::Value::from(name.as_str()).to_string());
+                document.push(':');
+                document.push_str(&if number { text.into_owned() } else { serde_json::Value::from(text).to_string() });
+            }
+            document.push('}');
+            let key = place.and_then(|place| record.get(place)).filter(|key| !key.is_empty());
+            let key = key.map(|key| String::from_utf8_lossy(key).into_owned());
+            if !pace.send(rows, key, Bytes::from(document)) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_number(&self, name: &str) -> bool {
+        let column = self.contract.place_of(name).and_then(|place| self.contract.columns().nth(place));
+        column.is_some_and(|column| {
+            matches!(column.kind, Type::Int32 | Type::Int64 | Type::Float64 | Type::Decimal { .. })
+        })
+    }
+
+    fn same_column(&self, name: &str, key: &str) -> bool {
+        name == key || self.contract.place_of(name).is_some_and(|place| self.contract.place_of(key) == Some(place))
+    }
+}
+
+/// Not faster than was asked for.
+struct Pace {
+    begun: Instant,
+    sent: u64,
+    rate: Option<f64>,
+}
+
+impl Pace {
+    /// False if nobody wants more.
+    fn send(&mut self, rows: &Sender<Row>, key: Option<String>, data: Bytes) -> bool {
+        if let Some(rate) = self.rate {
+            let due = self.begun + Duration::from_secs_f64(self.sent as f64 / rate);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        self.sent += 1;
+        let key = key.filter(|key| !key.is_empty()).map(|key| key.chars().take(MOST_KEY_CHARS).collect());
+        let key = key.unwrap_or_else(|| format!("{:032x}", rand::rng().random::<u128>()));
+        rows.blocking_send(Row { key, data, read_at: Instant::now() }).is_ok()
+    }
+}
+
+/// Kinesis API reference, PutRecord: a partition key is up to 256 characters.
+const MOST_KEY_CHARS: usize = 256;
+
+/// A member's value as a partition key: text as it is, other scalars as their JSON.
+fn key_of(document: &[u8], is_key: impl Fn(&str) -> bool) -> Option<String> {
+    let mut json = serde_json::Deserializer::from_slice(document);
+    Find(is_key).deserialize(&mut json).ok().flatten()
+}
+
+/// Looks for one member and passes over all others.
+struct Find<F>(F);
+
+impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Find<F> {
+    type Value = Option<String>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Find<F> {
+    type Value = Option<String>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            if (self.0)(&name) {
+                found = match map.next_value::<serde_json::Value>()? {
+                    serde_json::Value::String(text) => Some(text),
+                    serde_json::Value::Null => None,
+                    other => Some(other.to_string()),
+                };
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &'static str, key: Option<&str>) -> Vec<(String, String)> {
+        let contract = weir_contract::contract("trips").unwrap();
+        let reading = Reading { contract, key: key.map(str::to_owned), format: None, rate: None };
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(100);
+        reading.run(Box::new(text.as_bytes()), &sender).unwrap();
+        drop(sender);
+        std::iter::from_fn(|| receiver.blocking_recv())
+            .map(|row| (row.key, String::from_utf8(row.data.to_vec()).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn a_table_becomes_objects_with_the_contracts_types() {
+        let rows = read("id,vendorId,pickupDate,source\na1,2,2024-01-01,\"x \"\"y\"\"\"\n007,n/a,,5\n", Some("id"));
+        let expected = [
+            ("a1", r#"{"id":"a1","vendorId":2,"pickupDate":"2024-01-01","source":"x \"y\""}"#),
+            ("007", r#"{"id":"007","vendorId":"n/a","source":"5"}"#),
+        ];
+        assert_eq!(rows, expected.map(|(key, data)| (key.to_owned(), data.to_owned())));
+    }
+
+    #[test]
+    fn lines_go_on_as_they_are_even_broken_ones() {
+        let rows = read("{\"id\":\"a\",\"x\":{\"id\":1}}\n\n  {\"id\":7}  \n{\"id\":\nnot json", Some("id"));
+        assert_eq!(rows[0], ("a".to_owned(), "{\"id\":\"a\",\"x\":{\"id\":1}}".to_owned()));
+        assert_eq!(rows[1], ("7".to_owned(), "{\"id\":7}".to_owned()));
+        assert_eq!((rows.len(), rows[2].1.as_str(), rows[3].1.as_str()), (4, "{\"id\":", "not json"));
+        assert_ne!(rows[2].0, rows[3].0, "without a key, any shard");
+    }
+}
