@@ -23,7 +23,7 @@ echo "starting the local AWS on port $PORT"
 # Functions inherit this process's environment: with it they call here, through the proxy that can make their requests
 # fail (weir-local proxy), and never the real AWS.
 AWS_ENDPOINT_URL="http://127.0.0.1:$faults" AUTH=true LAMBDA_EXECUTOR=local BIND_HOST=127.0.0.1 GATEWAY_PORT="$PORT" SFTP_ENABLED=0 IOT_MTLS_ENABLED=0 \
-  DOCKER_HOST=unix:///nonexistent setsid ministack >"$dir/ministack.log" 2>&1 </dev/null &
+  DOCKER_HOST=unix:///nonexistent setsid python3 local/emulator.py >"$dir/ministack.log" 2>&1 </dev/null &
 echo $! >"$dir/pids"
 for _ in $(seq 100); do alive && break; sleep 0.2; done
 alive || { echo "the local AWS does not answer; see $dir/ministack.log" >&2; exit 1; }

@@ -84,9 +84,9 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     pub(crate) fn new(limits: Limits, shards: ShardMap) -> Self {
-        // Enough for a full request now and another behind it.
-        let lanes = if limits.aggregate { 64 } else { 2048 };
-        let per_shard = (lanes / shards.len().max(1)).max(4);
+        // Aggregates: a shard takes 1 MB a second, which few lanes fill, and more of them would make smaller aggregates.
+        // Single rows: enough lanes for a full request now and others behind it.
+        let per_shard = if limits.aggregate { 4 } else { (2048 / shards.len().max(1)).max(4) };
         let lanes = std::iter::repeat_with(Lane::default).take(per_shard * shards.len()).collect();
         let (ready, filling) = (BTreeSet::new(), BTreeSet::new());
         Self { limits, shards, per_shard, lanes, ready, filling, buffered_bytes: 0, compress_failed: 0 }

@@ -46,8 +46,8 @@ impl Report {
             failed: 0,
             resent: 0,
             reasons: BTreeMap::new(),
-            // Three digits, as far as it takes.
-            latency: Histogram::new(3).ok(),
+            // Up to an hour, to three digits.
+            latency: Histogram::new_with_bounds(1, 3_600_000_000, 3).ok(),
         }
     }
 

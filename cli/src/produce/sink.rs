@@ -1,7 +1,7 @@
 //! Where stream records go: a Kinesis stream or a delivery stream.
 
 use aws_sdk_firehose::types::Record as DeliveryRecord;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use weir_delivery::Failure;
@@ -14,6 +14,18 @@ use crate::Stop;
 pub(crate) enum Sink {
     Kinesis(aws_sdk_kinesis::Client, String),
     Firehose(aws_sdk_firehose::Client, String),
+}
+
+/// What the service said, or why it did not answer.
+fn said<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => DisplayErrorContext(error).to_string(),
+    }
 }
 
 /// What became of a record.
@@ -51,17 +63,15 @@ impl Sink {
 
     /// The stream's open shards.
     pub(crate) async fn shards(&self) -> Result<ShardMap, Stop> {
-        let (client, name) =
-            match self {
-                Self::Firehose(client, name) => {
-                    // Said now rather than with the first thousand rows in hand.
-                    client.describe_delivery_stream().delivery_stream_name(name).send().await.map_err(|error| {
-                        Stop::aws(format!("delivery stream {name}: {}", DisplayErrorContext(error)))
-                    })?;
-                    return Ok(ShardMap::single());
-                }
-                Self::Kinesis(client, name) => (client, name),
-            };
+        let (client, name) = match self {
+            Self::Firehose(client, name) => {
+                // Said now rather than with the first thousand rows in hand.
+                let described = client.describe_delivery_stream().delivery_stream_name(name).send().await;
+                described.map_err(|error| Stop::aws(format!("delivery stream {name}: {}", said(&error))))?;
+                return Ok(ShardMap::single());
+            }
+            Self::Kinesis(client, name) => (client, name),
+        };
         let (mut shards, mut token) = (Vec::new(), None);
         loop {
             // A token brings the name with it, and both together are refused.
@@ -70,7 +80,7 @@ impl Sink {
                 Some(token) => client.list_shards().next_token(token),
             };
             let page = request.send().await;
-            let page = page.map_err(|error| Stop::aws(format!("stream {name}: {}", DisplayErrorContext(error))))?;
+            let page = page.map_err(|error| Stop::aws(format!("stream {name}: {}", said(&error))))?;
             for shard in page.shards() {
                 let closed =
                     shard.sequence_number_range().is_some_and(|range| range.ending_sequence_number().is_some());
@@ -124,8 +134,7 @@ async fn put_records(client: &aws_sdk_kinesis::Client, name: &str, request: &[Pa
     let entries = entries.map_err(|error| Failure::internal("Entry", error.to_string()))?;
     let sent = client.put_records().stream_name(name).set_records(Some(entries)).send().await.map_err(|error| {
         let status = error.raw_response().map(|response| response.status().as_u16());
-        let (code, said) = (error.code().map(str::to_owned), DisplayErrorContext(&error).to_string());
-        Failure::aws(code.as_deref(), status, said)
+        Failure::aws(error.code(), status, said(&error))
     })?;
     let taken = sent.records().iter().map(|record| match record.error_code() {
         None => Taken::Yes(record.shard_id().map(str::to_owned)),
@@ -143,8 +152,7 @@ async fn put_batch(client: &aws_sdk_firehose::Client, name: &str, request: &[Pac
     let put = client.put_record_batch().delivery_stream_name(name).set_records(Some(entries)).send().await;
     let sent = put.map_err(|error| {
         let status = error.raw_response().map(|response| response.status().as_u16());
-        let (code, said) = (error.code().map(str::to_owned), DisplayErrorContext(&error).to_string());
-        Failure::aws(code.as_deref(), status, said)
+        Failure::aws(error.code(), status, said(&error))
     })?;
     let taken = sent.request_responses().iter().map(|record| match record.error_code() {
         None => Taken::Yes(None),
