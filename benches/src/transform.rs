@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use serde_json::value::RawValue;
-use weir_delivery::firehose::read_batch;
+use weir_delivery::firehose::Batch;
 use weir_lake::MemoryLake;
 use weir_transform::batch::answer;
 use weir_transform::config::Config;
+
+/// As in the function.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -29,8 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (begun, mut records, mut ok) = (Instant::now(), 0u64, 0u64);
     while begun.elapsed() < limit {
         // What lambda_runtime does with the event and with the response is part of it.
-        let payload: Box<RawValue> = serde_json::from_str(&event)?;
-        let batch = read_batch(payload.get()).ok_or("the event is no Firehose batch")?;
+        let batch: Batch = serde_json::from_str(&event)?;
         records += batch.records.len() as u64;
         let (response, said) = futures::executor::block_on(answer(&config, &lake, batch, 1_700_000_000_000_000));
         ok += said.records[0];

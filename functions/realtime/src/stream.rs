@@ -34,11 +34,12 @@ fn open(record: Record) -> Vec<Record> {
         Ok(bytes) => Bytes::from(bytes),
         Err(unreadable) => return vec![Record { origin, arrived_ms, data: Err(unreadable) }],
     };
-    match unpack(bytes.clone()) {
+    match unpack(&bytes) {
         Err(damaged) => {
             let unreadable = Unreadable { reason: damaged.to_string(), raw: bytes.into() };
             vec![Record { origin, arrived_ms, data: Err(unreadable) }]
         }
+        Ok(Unpacked::Plain) => vec![Record { origin, arrived_ms, data: Ok(bytes.into()) }],
         Ok(Unpacked::One(payload)) => vec![Record { origin, arrived_ms, data: Ok(payload.into()) }],
         Ok(Unpacked::Many(records)) => {
             let sub = |(index, sub): (usize, SubRecord)| Record {

@@ -18,7 +18,7 @@ struct Handled {
 }
 
 /// Answers a batch: the response's JSON, and what there is to say.
-pub async fn answer(config: &Config, lake: &dyn Lake, batch: Batch<'_>, now_micros: i64) -> (String, BatchShaped) {
+pub async fn answer(config: &Config, lake: &dyn Lake, batch: Batch, now_micros: i64) -> (String, BatchShaped) {
     answer_within(MOST_RESPONSE_BYTES, config, lake, batch, now_micros).await
 }
 
@@ -26,7 +26,7 @@ async fn answer_within(
     most_bytes: usize,
     config: &Config,
     lake: &dyn Lake,
-    mut batch: Batch<'_>,
+    mut batch: Batch,
     now_micros: i64,
 ) -> (String, BatchShaped) {
     let mut event = BatchShaped { stream: batch.stream.clone(), ..BatchShaped::default() };
@@ -48,7 +48,7 @@ async fn answer_within(
                         Handled { data, shaped: None, fate: Fate::Failed(reason) }
                     }
                     Some(shaper) => {
-                        let shaped = shaper.shape(data.clone());
+                        let shaped = shaper.shape(&data);
                         let fate = shaped.fate.clone();
                         Handled { data, shaped: Some(shaped), fate }
                     }
@@ -79,7 +79,7 @@ async fn answer_within(
             event.documents.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }
     }
-    (firehose::respond(&batch, answers(&handled, lines)), event)
+    (firehose::respond(&batch, &answers(&handled, lines)), event)
 }
 
 fn answers<'a>(handled: &'a [Handled], lines: &'a [u8]) -> Vec<Answer<'a>> {
@@ -95,7 +95,7 @@ fn answers<'a>(handled: &'a [Handled], lines: &'a [u8]) -> Vec<Answer<'a>> {
 async fn store_letters(
     config: &Config,
     lake: &dyn Lake,
-    batch: &Batch<'_>,
+    batch: &Batch,
     handled: &mut [Handled],
     event: &mut BatchShaped,
 ) {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     async fn run(lake: &MemoryLake, most: usize, event: &str) -> (Vec<(String, String)>, BatchShaped) {
-        let batch = firehose::read_batch(event).unwrap();
+        let batch = serde_json::from_str(event).unwrap();
         let (response, said) = answer_within(most, &config(), lake, batch, 0).await;
         let value: Value = serde_json::from_str(&response).unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();

@@ -32,20 +32,20 @@ impl Letters {
     }
 
     /// A document whose record goes on without it.
-    pub fn keep(&mut self, stream: &str, record: &Record<'_>, bad: &BadDocument) {
+    pub fn keep(&mut self, stream: &str, record: &Record, bad: &BadDocument) {
         let raw = base64_simd::STANDARD.encode_to_string(&bad.raw);
         let kept = json!({"kept": "here", "value": bad.violation.value, "raw_base64": raw});
         self.add(stream, record, [problem(bad), kept]);
     }
 
     /// A record that Firehose keeps.
-    pub fn explain(&mut self, stream: &str, record: &Record<'_>, data: &[u8], reason: &str, shaped: Option<&Shaped>) {
+    pub fn explain(&mut self, stream: &str, record: &Record, data: &[u8], reason: &str, shaped: Option<&Shaped>) {
         let problems: Vec<Value> = shaped.iter().flat_map(|shaped| &shaped.bad).map(problem).collect();
         let kept = json!({"kept": "firehose", "raw_sha256": sha256(data)});
         self.add(stream, record, [json!({"reason": reason, "problems": problems}), kept]);
     }
 
-    fn add(&mut self, stream: &str, record: &Record<'_>, members: [Value; 2]) {
+    fn add(&mut self, stream: &str, record: &Record, members: [Value; 2]) {
         if self.first_ms == 0 {
             self.first_ms = record.arrived_ms;
         }

@@ -87,13 +87,14 @@ impl<'c> Shaper<'c> {
     }
 
     /// Cleans one record.
-    pub fn shape(&mut self, data: Bytes) -> Shaped {
+    pub fn shape(&mut self, data: &Bytes) -> Shaped {
         let shaped = Shaped { fate: Fate::Dropped, clean: 0, dropped: 0, bad: Vec::new() };
         let mut reading = Reading { from: self.lines.len(), index: 0, shaped, keys: None, mixed: false };
         match unpack(data) {
             Err(damaged) => reading.shaped.fate = Fate::Failed(damaged.to_string()),
             Ok(unpacked) => {
                 match unpacked {
+                    Unpacked::Plain => self.payload(data, &mut reading),
                     Unpacked::One(payload) => self.payload(&payload, &mut reading),
                     Unpacked::Many(records) => {
                         records.iter().for_each(|record| self.payload(&record.data, &mut reading));
@@ -205,7 +206,7 @@ mod tests {
     fn shape(keys: bool, data: &[u8]) -> (Shaped, Vec<u8>) {
         let contract = contract("page_logs").unwrap();
         let mut shaper = Shaper::new(&contract, keys, 0);
-        let shaped = shaper.shape(Bytes::copy_from_slice(data));
+        let shaped = shaper.shape(&Bytes::copy_from_slice(data));
         (shaped, shaper.lines().to_vec())
     }
 

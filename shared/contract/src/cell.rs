@@ -311,7 +311,7 @@ fn read_text(field: &Field, cell: Cell<'_>, text: &mut String) -> Value {
             }
         }
         Cell::Number(cell) | Cell::Nested(cell) => text.push_str(cell),
-        Cell::Float(number) => text.push_str(ryu::Buffer::new().format(number)),
+        Cell::Float(number) => text.push_str(zmij::Buffer::new().format(number)),
         other => text.push_str(&other.shown()),
     }
     // A row's text is far below 4 GiB: a document is at most 64 MiB.

@@ -119,8 +119,9 @@ impl Row<'_> {
     }
 
     /// Appends the clean row as a JSON object. What is null is left out.
-    pub fn write_json(&self, out: &mut Vec<u8>) {
+    pub fn write_json(&mut self, out: &mut Vec<u8>) {
         let mut separator = b'{';
+        let mut day = std::mem::take(&mut self.day);
         for ((key, kind), value) in self.keys.iter().zip(&self.values) {
             if *value == Value::Null {
                 continue;
@@ -128,15 +129,16 @@ impl Row<'_> {
             out.push(separator);
             separator = b',';
             out.extend_from_slice(key.as_bytes());
-            self.write_value(out, *kind, *value);
+            self.write_value(out, *kind, *value, &mut day);
         }
+        self.day = day;
         if separator == b'{' {
             out.push(b'{');
         }
         out.push(b'}');
     }
 
-    fn write_value(&self, out: &mut Vec<u8>, kind: Type, value: Value) {
+    fn write_value(&self, out: &mut Vec<u8>, kind: Type, value: Value, day: &mut (i32, Vec<u8>)) {
         match value {
             Value::Null => out.extend_from_slice(b"null"),
             Value::Bool(truth) => out.extend_from_slice(if truth { b"true" } else { b"false" }),
@@ -144,9 +146,12 @@ impl Row<'_> {
                 Type::Decimal { scale, .. } => write_decimal(out, number, scale),
                 _ => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
             },
-            Value::Float(number) => out.extend_from_slice(ryu::Buffer::new().format(number).as_bytes()),
-            Value::Date(days) => quoted(out, |out| values::write_date(out, days)),
-            Value::Stamp(micros) => quoted(out, |out| values::write_stamp(out, micros)),
+            Value::Float(number) => out.extend_from_slice(zmij::Buffer::new().format(number).as_bytes()),
+            Value::Date(days) => quoted(out, |out| out.extend_from_slice(text_of_day(day, days))),
+            Value::Stamp(micros) => quoted(out, |out| {
+                out.extend_from_slice(text_of_day(day, values::days_of(micros)));
+                values::write_time(out, micros);
+            }),
             Value::Text(from, to) => write_text(out, self.text_of(from, to)),
         }
     }
@@ -159,7 +164,7 @@ impl Row<'_> {
             match self.values.get(*place)? {
                 Value::Text(from, to) => out.extend_from_slice(self.text_of(*from, *to).as_bytes()),
                 Value::Date(days) => values::write_date(&mut out, *days),
-                value => self.write_value(&mut out, column.kind, *value),
+                value => self.write_value(&mut out, column.kind, *value, &mut self.day.clone()),
             }
             Some((column.name, String::from_utf8_lossy(&out).into_owned()))
         })
@@ -169,6 +174,15 @@ impl Row<'_> {
 #[cold]
 fn not_json(error: &JiterError) -> Violation {
     Violation::of_row(Rule::Json, format!("{} at byte {}", error.error_type, error.index))
+}
+
+fn text_of_day(known: &mut (i32, Vec<u8>), days: i32) -> &[u8] {
+    if known.0 != days || known.1.is_empty() {
+        known.0 = days;
+        known.1.clear();
+        values::write_date(&mut known.1, days);
+    }
+    &known.1
 }
 
 fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {

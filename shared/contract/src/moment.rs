@@ -18,7 +18,7 @@ pub(crate) fn moment(field: &Field, cell: Cell<'_>) -> Option<i64> {
         }
         Cell::Number(text) => field.formats.iter().find_map(|format| by_format(field, format, text, true)),
         Cell::Int(number) => epoch_of(field, itoa::Buffer::new().format(number)),
-        Cell::Float(number) if number.is_finite() => epoch_of(field, ryu::Buffer::new().format(number)),
+        Cell::Float(number) if number.is_finite() => epoch_of(field, zmij::Buffer::new().format(number)),
         _ => None,
     }
 }

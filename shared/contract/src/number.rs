@@ -85,7 +85,7 @@ pub(crate) fn decimal(cell: Cell<'_>, scale: u32) -> Option<i64> {
         Cell::Int(number) => number.checked_mul(10i64.pow(scale)),
         // The shortest text that is this float: 19.99 is 19.99, not 19.989999999999998436…
         Cell::Float(number) if number.is_finite() => {
-            values::decimal(ryu::Buffer::new().format(number).as_bytes(), scale)
+            values::decimal(zmij::Buffer::new().format(number).as_bytes(), scale)
         }
         Cell::Number(text) | Cell::Text(text) => {
             let (negative, digits) = plain_number(text);

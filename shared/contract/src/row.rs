@@ -31,6 +31,8 @@ pub struct Row<'c> {
     worst: Option<(usize, Violation)>,
     /// The names of the last row's members in their order, and where they belong: the next row's are mostly the same.
     pub(crate) order: Vec<(String, Option<usize>)>,
+    /// The last day that was written, and its text: the next is mostly the same.
+    pub(crate) day: (i32, Vec<u8>),
     /// `"name":` for each column, and its type.
     pub(crate) keys: Vec<(String, Type)>,
 }
@@ -47,6 +49,7 @@ impl Contract {
             seen: 0,
             worst: None,
             order: Vec::new(),
+            day: (0, b"1970-01-01".to_vec()),
             keys: self.columns().map(|column| (format!("\"{}\":", column.name), column.kind)).collect(),
         }
     }

@@ -18,7 +18,9 @@ pub enum Codec {
 /// What a stream record's bytes hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unpacked {
-    /// One payload.
+    /// One payload, as it came.
+    Plain,
+    /// One payload, uncompressed.
     One(Bytes),
     /// The user records of an aggregate, uncompressed.
     Many(Vec<SubRecord>),
@@ -75,18 +77,23 @@ pub fn compress(codec: Codec, bytes: &[u8]) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// It is compressed and damaged, or so is one of its records: then it is one record that can't be read.
-pub fn unpack(bytes: Bytes) -> Result<Unpacked, Damaged> {
+pub fn unpack(bytes: &Bytes) -> Result<Unpacked, Damaged> {
     let mut left = MOST_BYTES;
-    let bytes = uncompress(bytes, &mut left)?;
-    let Some(mut records) = open(&bytes) else { return Ok(Unpacked::One(bytes)) };
+    let plain = uncompress(bytes, &mut left)?;
+    let Some(mut records) = open(plain.as_ref().unwrap_or(bytes)) else {
+        return Ok(plain.map_or(Unpacked::Plain, Unpacked::One));
+    };
     for record in &mut records {
-        record.data = uncompress(std::mem::take(&mut record.data), &mut left)?;
+        if let Some(plain) = uncompress(&record.data, &mut left)? {
+            record.data = plain;
+        }
     }
     Ok(Unpacked::Many(records))
 }
 
-fn uncompress(bytes: Bytes, left: &mut usize) -> Result<Bytes, Damaged> {
-    let Some(codec) = Codec::of(&bytes) else { return Ok(bytes) };
+/// `None` for what isn't compressed.
+fn uncompress(bytes: &Bytes, left: &mut usize) -> Result<Option<Bytes>, Damaged> {
+    let Some(codec) = Codec::of(bytes) else { return Ok(None) };
     let broken = |error: io::Error| Damaged::Broken(codec.name(), error.to_string());
     let mut reader: Box<dyn Read> = match codec {
         Codec::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes.as_ref())),
@@ -95,7 +102,7 @@ fn uncompress(bytes: Bytes, left: &mut usize) -> Result<Bytes, Damaged> {
     let mut plain = Vec::new();
     (&mut reader).take(*left as u64 + 1).read_to_end(&mut plain).map_err(broken)?;
     *left = left.checked_sub(plain.len()).ok_or(Damaged::TooLarge)?;
-    Ok(plain.into())
+    Ok(Some(plain.into()))
 }
 
 #[cfg(test)]
@@ -116,9 +123,9 @@ mod tests {
         let plain = Bytes::from_static(b"{\"a\":1}");
         for codec in [Codec::Gzip, Codec::Zstd] {
             let small: Bytes = compress(codec, &plain).unwrap().into();
-            assert_eq!(unpack(small.clone()).unwrap(), Unpacked::One(plain.clone()));
+            assert_eq!(unpack(&small).unwrap(), Unpacked::One(plain.clone()));
             let packed = compress(codec, &aggregate(&[small, plain.clone()])).unwrap();
-            let Unpacked::Many(records) = unpack(packed.into()).unwrap() else { panic!("an aggregate") };
+            let Unpacked::Many(records) = unpack(&packed.into()).unwrap() else { panic!("an aggregate") };
             assert!(records.len() == 2 && records.iter().all(|record| record.data == plain));
         }
     }
@@ -127,7 +134,7 @@ mod tests {
     fn two_members_of_gzip_are_one_payload() {
         let mut twice = compress(Codec::Gzip, b"one").unwrap();
         twice.extend(compress(Codec::Gzip, b"two").unwrap());
-        assert_eq!(unpack(twice.into()).unwrap(), Unpacked::One(Bytes::from_static(b"onetwo")));
+        assert_eq!(unpack(&twice.into()).unwrap(), Unpacked::One(Bytes::from_static(b"onetwo")));
     }
 
     #[test]
@@ -135,7 +142,7 @@ mod tests {
         for codec in [Codec::Gzip, Codec::Zstd] {
             let mut cut = compress(codec, &[7; 1000]).unwrap();
             cut.truncate(cut.len() - 3);
-            let error = unpack(cut.into()).unwrap_err().to_string();
+            let error = unpack(&cut.into()).unwrap_err().to_string();
             assert!(error.contains(codec.name()), "{error}");
         }
     }
@@ -144,9 +151,9 @@ mod tests {
     fn a_bomb_is_refused() {
         let bomb = compress(Codec::Zstd, &vec![0; MOST_BYTES + 1]).unwrap();
         assert!(bomb.len() < 100_000);
-        assert_eq!(unpack(bomb.into()), Err(Damaged::TooLarge));
+        assert_eq!(unpack(&bomb.into()), Err(Damaged::TooLarge));
         // And many small ones that add up to one.
         let half: Bytes = compress(Codec::Zstd, &vec![0; MOST_BYTES / 2 + 1]).unwrap().into();
-        assert_eq!(unpack(aggregate(&[half.clone(), half]).into()), Err(Damaged::TooLarge));
+        assert_eq!(unpack(&aggregate(&[half.clone(), half]).into()), Err(Damaged::TooLarge));
     }
 }

@@ -8,4 +8,4 @@ mod number;
 mod time;
 
 pub use number::{EXACT_IN_FLOAT, boolean, decimal, float, int, nearest_float, trim};
-pub use time::{MICROS_PER_DAY, Precision, date, days_of, stamp, stamp_with, write_date, write_stamp};
+pub use time::{MICROS_PER_DAY, Precision, date, days_of, stamp, stamp_with, write_date, write_stamp, write_time};

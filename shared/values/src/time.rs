@@ -152,6 +152,11 @@ pub fn write_date(out: &mut Vec<u8>, days: i32) {
 /// Athena's and Firehose's OpenX reader take.
 pub fn write_stamp(out: &mut Vec<u8>, micros: i64) {
     write_date(out, days_of(micros));
+    write_time(out, micros);
+}
+
+/// Appends what [`write_stamp`] writes behind the date.
+pub fn write_time(out: &mut Vec<u8>, micros: i64) {
     let of_day = micros.rem_euclid(MICROS_PER_DAY);
     let (seconds, mut fraction) = ((of_day / 1_000_000) as u32, (of_day % 1_000_000) as u32);
     out.push(b'T');
