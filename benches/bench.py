@@ -1,4 +1,5 @@
-"""`make bench`: measures Weir, and beside it DuckDB and Polars in the same run on the same cores.
+"""`make bench`: measures Weir, and beside it its peers in the same run on the same cores. `make bench WHAT="clean kpl"` measures
+only that: convert, clean, transform, kpl, init, jobs, produce.
 
 Prints its conditions and a table, and writes target/bench.json: a row a measure with name, value, unit, each peer's value,
 ratio (of ours to the better peer), target, and whether it is met. Nothing here is a test: a missed target is a fact to print.
@@ -20,6 +21,8 @@ import boto3
 import duckdb
 import polars
 
+import telemetry
+
 FOLDER = "target/bench"
 RELEASE = f"{os.environ.get('CARGO_TARGET_DIR', 'target')}/{os.environ['CARGO_BUILD_TARGET']}/release"
 DEBUG = f"{os.environ.get('CARGO_TARGET_DIR', 'target')}/{os.environ['CARGO_BUILD_TARGET']}/debug"
@@ -39,7 +42,7 @@ def add(name, value, unit, target, peers=None):
         ratio = value / best
     measured = ratio if target and target[2] == "ratio" else value
     met = None if target is None else (measured < target[1] if target[0] == "<" else measured > target[1])
-    words = None if target is None else f"{target[0]} {target[1]}" + (" x the better peer" if target[2] == "ratio" else f" {unit}")
+    words = None if target is None else f"{target[0]} {target[1]}" + (" x the best peer" if target[2] == "ratio" else f" {unit}")
     results.append({"name": name, "value": round(value, 3), "unit": unit, "peers": {k: round(v, 3) for k, v in (peers or {}).items()},
                     "ratio": None if ratio is None else round(ratio, 2), "target": words, "met": met})
 
@@ -138,21 +141,23 @@ def read_environment():
                 os.environ[name] = value
 
 
-def variables():
-    """The deployed function's, with the local AWS's address and keys."""
-    deployed = boto3.client("lambda").get_function_configuration(FunctionName="weir-realtime")["Environment"]["Variables"]
+def variables(function="weir-realtime"):
+    """A deployed function's, with the local AWS's address and keys."""
+    deployed = boto3.client("lambda").get_function_configuration(FunctionName=function)["Environment"]["Variables"]
     return deployed | {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
 
 
 def init():
     count = 50
-    said = run(f"{DEBUG}/bench-host", "init", BOOTSTRAP, str(count), env=variables())
-    add("init, exec to first request, p50", statistics.median(said["ms"]), "ms", ("<", 10, "value"))
-    add(f"init, longest of {count}", max(said["ms"]), "ms", None)
-    packed = f"{FOLDER}/function.zip"
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
-        out.write(BOOTSTRAP, "bootstrap")
-    add("zip", os.path.getsize(packed) / 1e6, "MB", ("<", 8, "value"))
+    for function in ("Realtime", "Transform"):
+        bootstrap = f"target/sam-release/{function}Function/bootstrap"
+        said = run(f"{DEBUG}/bench-host", "init", bootstrap, str(count), env=variables(f"weir-{function.lower()}"))
+        add(f"{function.lower()}: init, exec to first request, p50", statistics.median(said["ms"]), "ms", ("<", 10, "value"))
+        add(f"{function.lower()}: init, longest of {count}", max(said["ms"]), "ms", None)
+        packed = f"{FOLDER}/function.zip"
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
+            out.write(bootstrap, "bootstrap")
+        add(f"{function.lower()}: zip", os.path.getsize(packed) / 1e6, "MB", ("<", 8, "value"))
 
 
 def jobs():
@@ -193,25 +198,32 @@ def conditions():
 def main():
     os.makedirs(FOLDER, exist_ok=True)
     said = conditions()
+    what = sys.argv[1:] or ["transform", "kpl", "clean", "convert", "init", "jobs", "produce"]
+    this = sys.modules[__name__]
     # Before the local AWS is there to take its share of the cores.
-    conversions()
-    subprocess.run(["local/up.sh"], check=True, stdout=subprocess.DEVNULL)
-    try:
-        read_environment()
-        init()
-        jobs()
-    finally:
-        subprocess.run(["local/down.sh"], check=False)
+    alone = {"transform": lambda: telemetry.transform(this), "kpl": lambda: telemetry.aggregates(this), "clean": lambda: telemetry.cleaning(this), "convert": conversions}
+    beside = {"init": init, "jobs": jobs, "produce": lambda: telemetry.produce(this)}
+    for name in what:
+        alone.get(name, lambda: None)()
+    if any(name in beside for name in what):
+        subprocess.run(["local/up.sh"], check=True, stdout=subprocess.DEVNULL)
+        try:
+            read_environment()
+            for name in what:
+                beside.get(name, lambda: None)()
+        finally:
+            subprocess.run(["local/down.sh"], check=False)
     print("\n".join(f"{name:<10} {value}" for name, value in said.items()))
-    print(f"\n{'MEASURE':<44}{'WEIR':>9} {'UNIT':<10}{'DUCKDB':>8}{'POLARS':>8}{'RATIO':>7}  TARGET")
+    print(f"\n{'MEASURE':<46}{'WEIR':>9} {'UNIT':<17}{'PEERS':<38}{'RATIO':>7}  TARGET")
     for row in results:
-        peers = [str(row["peers"].get(who, "")) for who in ("duckdb", "polars")]
+        peers = ", ".join(f"{who} {value}" for who, value in row["peers"].items())
         met = "" if row["met"] is None else ("met" if row["met"] else "MISSED")
-        print(f"{row['name']:<44}{row['value']:>9} {row['unit']:<10}{peers[0]:>8}{peers[1]:>8}{row['ratio'] or '':>7}  {row['target'] or ''} {met}")
+        print(f"{row['name']:<46}{row['value']:>9} {row['unit']:<17}{peers:<38}{row['ratio'] or '':>7}  {row['target'] or ''} {met}")
     with open("target/bench.json", "w", encoding="utf-8") as out:
         json.dump(results, out, indent=1)
     with open("target/bench-conditions.json", "w", encoding="utf-8") as out:
         json.dump(said, out, indent=1)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,5 @@
-//! `bench-convert SOURCE FOLDER THREADS`: one conversion to Parquet from disk to disk, as the function does it from S3 to
-//! S3. Prints rows and milliseconds as JSON; whoever runs it looks at the process's memory and CPU time.
+//! `bench-convert SOURCE FOLDER THREADS [DATASET]`: one conversion to Parquet from disk to disk, or one cleaning by a
+//! dataset's contract, as the function does it from S3 to S3. Prints rows and milliseconds as JSON; whoever runs it looks at the process's memory and CPU time.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use serde_json::json;
 use weir_command::{Compression, Format};
-use weir_formats::{FileInput, Input, Output, Settings, Sink, convert};
+use weir_contract::Audience;
+use weir_formats::{Cleaning, FileInput, Input, Output, Settings, Sink, clean, convert};
 
 struct Folder(PathBuf);
 
@@ -17,7 +18,9 @@ struct FileSink(BufWriter<File>);
 
 impl Output for Folder {
     fn create(&self, name: &str) -> io::Result<Box<dyn Sink>> {
-        Ok(Box::new(FileSink(BufWriter::with_capacity(1 << 20, File::create(self.0.join(name))?))))
+        let path = self.0.join(name);
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        Ok(Box::new(FileSink(BufWriter::with_capacity(64 << 10, File::create(path)?))))
     }
 }
 
@@ -45,11 +48,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings { threads: threads.parse()?, ..Settings::for_machine() };
     let begun = Instant::now();
     let inputs: Vec<Arc<dyn Input>> = vec![Arc::new(FileInput::open(source)?)];
-    let summary = convert(&inputs, Format::Parquet, Compression::Snappy, &Folder(folder.into()), &settings)?;
+    let folder = Folder(folder.into());
+    let summary = match arguments.next() {
+        None => convert(&inputs, Format::Parquet, Compression::Snappy, &folder, &settings)?,
+        Some(dataset) => {
+            let contract = weir_contract::contract(&dataset)?;
+            let cleaning = Cleaning { contract: &contract, audience: Audience::Tables, now_micros: 1_700_000_000_000_000 };
+            clean(&inputs, &cleaning, &folder, &settings)?.summary
+        }
+    };
     let ms = begun.elapsed().as_secs_f64() * 1000.0;
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
     let peak_bytes = peak.trim().trim_end_matches(" kB").parse::<u64>()? * 1024;
-    println!("{}", json!({"rows": summary.rows, "ms": ms, "peak_bytes": peak_bytes, "restarts": summary.restarts}));
+    println!("{}", json!({"rows": summary.rows, "ms": ms, "peak_bytes": peak_bytes, "restarts": summary.restarts, "quarantined": summary.quarantined}));
     Ok(())
 }
