@@ -76,10 +76,10 @@ def aggregates(bench):
 def cleaning(bench):
     """Rows a second a core, 1 % of them bad, beside DuckDB and Polars; after the outputs were found the same."""
     for dataset, form, rows in (("page_logs", "ndjson", 2_000_000), ("trips", "csv", 1_000_000)):
-        source = f"{bench.FOLDER}/{dataset}-{rows}.{form}"
+        source = f"{bench.FOLDER}/{dataset}-{rows}-week.{form}"
         if not os.path.exists(source):
             with open(f"{source}.part", "wb") as out:
-                subprocess.run([f"{bench.DEBUG}/weir", "generate", dataset, "--rows", str(rows), "--format", form, "--bad", "0.01"], stdout=out, check=True)
+                subprocess.run([f"{bench.DEBUG}/weir", "generate", dataset, "--rows", str(rows), "--format", form, "--bad", "0.01", "--days", "7"], stdout=out, check=True)
             os.rename(f"{source}.part", source)
         value = "tti" if dataset == "page_logs" else "trip_duration"
         times, peaks, facts = {}, {}, set()

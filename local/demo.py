@@ -4,9 +4,11 @@ Uses the `weir` CLI as a user would, puts one record with boto3 exactly as the R
 DuckDB (an independent reader), and exits non-zero if anything is not as it should be.
 """
 
+import base64
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -50,10 +52,14 @@ def main():
         ("csv", "convert", "trips.csv", "DONE", ROWS),
         ("ndjson", "convert", "page_logs.json.gz", "DONE", ROWS),
         ("orders", "convert", "orders.csv", "DONE", ROWS),
+        ("clean", "clean", "trips.csv", "DONE", ROWS),
+        ("waits", "aggregate", "page_logs.json.gz", "DONE", 5),
         ("broken", "convert", "broken.parquet", "FAILED", None),
     ]
     for name, command, key, _, _ in jobs:
         record = {"source": f"s3://{source}/demo-{RUN}/{key}", "dest": f"s3://{dest}/demo-{RUN}/{name}/", "command": command, "job_id": f"demo-{RUN}-{name}"}
+        if command in ("clean", "aggregate"):
+            record["dataset"] = key.split(".")[0]
         kinesis.put_record(StreamName=stream, PartitionKey=name, Data=json.dumps(record).encode())
 
     results, wrong = [], []
@@ -79,15 +85,18 @@ def main():
             if copied != csv:
                 wrong.append(f"{job_id}: the copy is not the bytes of its source")
 
+    landed = telemetry(s3, dest, wrong)
+
     print(f"\n{'JOB':<22}{'COMMAND':<9}{'OUTCOME':<9}{'ROWS':>6}{'BYTES':>9}{'MS':>6}  OUTPUT, OR WHY NOT")
     for r in results:
         cells = [str(r[k]) if r[k] is not None else "" for k in ("rows", "bytes", "ms")]
         print(f"{r['job']:<22}{r['command']:<9}{r['outcome']:<9}{cells[0]:>6}{cells[1]:>9}{cells[2]:>6}  {r['output'] or r['reason'] or ''}")
+    print(f"\ntelemetry: {landed} trips by weir produce, Kinesis, Firehose and transform are Parquet; 3 bad ones lie with the dead letters")
     if not wrong:
         print(f"\nThe first rows of demo-{RUN}-csv, read by DuckDB:")
         print(duckdb.sql(f"SELECT id, pickupDate, passengerCount, gcDistance, tripDuration FROM '{local_copy(s3, dest, 'csv')}' LIMIT 3"))
     with open("target/demo.json", "w", encoding="utf-8") as out:
-        json.dump({"ok": not wrong, "jobs": results}, out, indent=1)
+        json.dump({"ok": not wrong, "jobs": results, "telemetry_rows": landed}, out, indent=1)
     for line in wrong:
         print(f"wrong: {line}", file=sys.stderr)
     print("demo: all as it should be" if not wrong else "demo: FAILED")
@@ -95,10 +104,43 @@ def main():
 
 
 def local_copy(s3, bucket, name):
-    listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"demo-{RUN}/{name}/job=demo-{RUN}-{name}/")["Contents"]
-    path = f"target/local/{name}.parquet"
-    s3.download_file(bucket, next(o["Key"] for o in listed if o["Key"].endswith(".parquet")), path)
-    return path
+    """The Parquet files of a job, as DuckDB names them."""
+    return download(s3, bucket, f"demo-{RUN}/{name}/job=demo-{RUN}-{name}/", name)
+
+
+def download(s3, bucket, prefix, name):
+    folder = f"target/local/read-back/{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for found in page.get("Contents", []):
+            if found["Key"].endswith(".parquet"):
+                s3.download_file(bucket, found["Key"], f"{folder}/{len(os.listdir(folder))}.parquet")
+    return f"{folder}/*.parquet"
+
+
+def telemetry(s3, dest, wrong):
+    """Trips as NDJSON, three of them bad, through the telemetry stream into the table; how many landed."""
+    good = weir("generate", "trips", "--rows", "300", "--format", "ndjson").stdout.decode().splitlines()
+    rows = [json.loads(line) | {"id": f"demo-{RUN}-{number}"} for number, line in enumerate(good)]
+    bad = [rows[0] | {"id": f"demo-{RUN}-bad", "dropoffLatitude": 91}, rows[1] | {"id": f"demo-{RUN}-bad", "pickupDate": "2024-02-30"}, {"id": f"demo-{RUN}-bad"}]
+    path = "target/local/telemetry.ndjson"
+    with open(path, "w", encoding="utf-8") as out:
+        out.writelines(json.dumps(row) + "\n" for row in rows + bad)
+    weir("produce", path, "--stream", outputs("TelemetryStreamName"))
+    deadline, landed = time.time() + 60, 0
+    while landed < len(rows) and time.time() < deadline:
+        time.sleep(0.3)
+        files = download(s3, dest, "telemetry/trips/", "telemetry")
+        if os.listdir(os.path.dirname(files)):
+            landed = duckdb.sql(f"SELECT count(DISTINCT id) FROM '{files}' WHERE id LIKE 'demo-{RUN}-%'").fetchall()[0][0]
+    letters, bucket = 0, outputs("DeadLetterBucketName")
+    for found in s3.list_objects_v2(Bucket=bucket, Prefix="poison/firehose/").get("Contents", []):
+        for line in s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read().splitlines():
+            letters += f"demo-{RUN}-bad" in base64.b64decode(json.loads(line).get("raw_base64", "")).decode()
+    if landed != len(rows) or letters != len(bad):
+        wrong.append(f"telemetry: {landed} of {len(rows)} trips landed, {letters} of {len(bad)} bad ones are accounted for")
+    return landed
 
 
 def read_back(s3, bucket, name):

@@ -25,9 +25,9 @@ def by_duckdb():
     if dataset == "page_logs":
         columns = ", ".join(f"{name}: 'VARCHAR'" for name in LOGS)
         read = f"read_json('{source}', format = 'newline_delimited', columns = {{{columns}}})"
-        select = """try_cast(event_timestamp AS TIMESTAMP) AS event_timestamp, nullif(trim(session_id), '') AS session_id,
-            nullif(split_part(split_part(trim(page_url), '?', 1), '#', 1), '') AS page_url, trim(user_id) AS user_id, try_cast(trim(TTI) AS BIGINT) AS tti,
-            try_cast(trim(TTAR) AS BIGINT) AS ttar, tti / 1000 AS tti_seconds, ttar / 1000 AS ttar_seconds, now() AS processing_timestamp"""
+        select = """try_cast(raw_event_timestamp AS TIMESTAMP) AS event_timestamp, nullif(trim(raw_session_id), '') AS session_id,
+            nullif(split_part(split_part(trim(raw_page_url), '?', 1), '#', 1), '') AS page_url, trim(raw_user_id) AS user_id, try_cast(trim(raw_TTI) AS BIGINT) AS tti,
+            try_cast(trim(raw_TTAR) AS BIGINT) AS ttar, tti / 1000 AS tti_seconds, ttar / 1000 AS ttar_seconds, now() AS processing_timestamp"""
         good = """event_timestamp IS NOT NULL AND session_id IS NOT NULL AND page_url IS NOT NULL AND NOT regexp_matches(page_url, '[\\x00-\\x20]')
             AND tti BETWEEN 0 AND 3600000 AND ttar BETWEEN 0 AND 3600000"""
         keys, dates, raw = "event_date", "event_timestamp::DATE AS event_date", LOGS
@@ -36,8 +36,8 @@ def by_duckdb():
         read = f"read_csv('{source}', header = true, columns = {{{columns}}})"
 
         def optional(name, kind, clean, low, high=None):
-            value = f"try_cast(nullif(trim({name}), '') AS {kind})"
-            bad = f"(nullif(trim({name}), '') IS NOT NULL AND ({value} IS NULL OR {value} < {low}" + (f" OR {value} > {high}))" if high is not None else "))")
+            value = f"try_cast(nullif(trim(raw_{name}), '') AS {kind})"
+            bad = f"(nullif(trim(raw_{name}), '') IS NOT NULL AND ({value} IS NULL OR {value} < {low}" + (f" OR {value} > {high}))" if high is not None else "))")
             return f"{value} AS {clean}", f"NOT coalesce({bad}, false)"
 
         parts = [optional("passengerCount", "INTEGER", "passenger_count", 0, 9), optional("pickupLongitude", "DOUBLE", "pickup_longitude", -180, 180),
@@ -45,18 +45,18 @@ def by_duckdb():
                  optional("dropoffLatitude", "DOUBLE", "dropoff_latitude", -90, 90), optional("gcDistance", "DOUBLE", "gc_distance", 0),
                  optional("tripDuration", "BIGINT", "trip_duration", 0), optional("googleDistance", "DOUBLE", "google_distance", 0),
                  optional("googleDuration", "BIGINT", "google_duration", 0)]
-        flag = "CASE upper(trim(storeAndFwdFlag)) WHEN 'Y' THEN true WHEN 'N' THEN false END"
-        select = ("nullif(trim(id), '') AS id, try_cast(trim(vendorId) AS INTEGER) AS vendor_id, try_cast(pickupDate AS TIMESTAMP) AS pickup_date,"
-                  " try_cast(dropoffDate AS TIMESTAMP) AS dropoff_date, " + ", ".join(value for value, _ in parts)
-                  + f", {flag} AS store_and_fwd_flag, lower(trim(source)) AS source")
+        flag = "CASE upper(trim(raw_storeAndFwdFlag)) WHEN 'Y' THEN true WHEN 'N' THEN false END"
+        select = ("nullif(trim(raw_id), '') AS id, try_cast(trim(raw_vendorId) AS INTEGER) AS vendor_id, try_cast(raw_pickupDate AS TIMESTAMP) AS pickup_date,"
+                  " try_cast(raw_dropoffDate AS TIMESTAMP) AS dropoff_date, " + ", ".join(value for value, _ in parts)
+                  + f", {flag} AS store_and_fwd_flag, lower(trim(raw_source)) AS source")
         good = ("id IS NOT NULL AND length(id) <= 64 AND vendor_id >= 0 AND pickup_date >= '2009-01-01' AND dropoff_date >= '2009-01-01' AND "
                 + " AND ".join(check for _, check in parts)
-                + " AND (nullif(trim(storeAndFwdFlag), '') IS NULL OR store_and_fwd_flag IS NOT NULL)")
+                + " AND (nullif(trim(raw_storeAndFwdFlag), '') IS NULL OR store_and_fwd_flag IS NOT NULL)")
         keys, dates, raw = "event_date, pickup_hour", "pickup_date::DATE AS event_date, hour(pickup_date) AS pickup_hour", TRIPS
     # One scan: what is judged waits in memory.
     kept = ", ".join(f"{name} AS raw_{name}" for name in raw)
-    db.execute(f"CREATE TEMP TABLE judged AS SELECT {select}, coalesce({good}, false) AS good, {kept} FROM {read}")
     hidden = ", ".join(f"raw_{name}" for name in raw)
+    db.execute(f"CREATE TEMP TABLE judged AS SELECT {select}, coalesce({good}, false) AS good, {hidden} FROM (SELECT {kept} FROM {read})")
     db.execute(f"COPY (SELECT * EXCLUDE (good, {hidden}), {dates} FROM judged WHERE good) TO '{out}' (FORMAT parquet, COMPRESSION snappy, PARTITION_BY ({keys}), OVERWRITE_OR_IGNORE)")
     os.makedirs(f"{out}/_quarantine", exist_ok=True)
     db.execute(f"COPY (SELECT {hidden} FROM judged WHERE NOT good) TO '{out}/_quarantine/bad.ndjson' (FORMAT json)")

@@ -53,7 +53,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => convert(&inputs, Format::Parquet, Compression::Snappy, &folder, &settings)?,
         Some(dataset) => {
             let contract = weir_contract::contract(&dataset)?;
-            let cleaning = Cleaning { contract: &contract, audience: Audience::Tables, now_micros: 1_700_000_000_000_000 };
+            let cleaning =
+                Cleaning { contract: &contract, audience: Audience::Tables, now_micros: 1_700_000_000_000_000 };
             clean(&inputs, &cleaning, &folder, &settings)?.summary
         }
     };
@@ -61,6 +62,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
     let peak_bytes = peak.trim().trim_end_matches(" kB").parse::<u64>()? * 1024;
-    println!("{}", json!({"rows": summary.rows, "ms": ms, "peak_bytes": peak_bytes, "restarts": summary.restarts, "quarantined": summary.quarantined}));
+    println!(
+        "{}",
+        json!({"rows": summary.rows, "ms": ms, "peak_bytes": peak_bytes, "restarts": summary.restarts, "quarantined": summary.quarantined})
+    );
     Ok(())
 }

@@ -20,6 +20,9 @@ pub(crate) struct Generate {
     /// The same seed makes the same data.
     #[arg(long, default_value_t = 42)]
     seed: u64,
+    /// Over how many days, up to a year's 336 (of 28 a month).
+    #[arg(long, default_value_t = 336, value_parser = clap::value_parser!(u16).range(1..=336))]
+    days: u16,
     /// The share of rows with something wrong in them, from 0 to 1.
     #[arg(long, default_value_t = 0.0)]
     bad: f64,
@@ -65,9 +68,9 @@ impl Generate {
         let mut line = String::new();
         for number in 0..self.rows {
             let mut row = match self.dataset {
-                Dataset::Trips => trip(&mut random, number),
-                Dataset::PageLogs => page_log(&mut random, number),
-                Dataset::Orders => order(&mut random, number),
+                Dataset::Trips => trip(&mut random, number, self.days),
+                Dataset::PageLogs => page_log(&mut random, number, self.days),
+                Dataset::Orders => order(&mut random, self.days),
             };
             if self.bad > 0.0 && random.random_bool(self.bad) {
                 spoil(&mut random, &mut row);
@@ -99,17 +102,18 @@ fn pick(random: &mut StdRng, from: &[&'static str]) -> &'static str {
     from.get(random.random_range(0..from.len())).copied().unwrap_or_default()
 }
 
-fn time(random: &mut StdRng, separator: char) -> (String, u32) {
+fn time(random: &mut StdRng, separator: char, days: u16) -> (String, u32) {
     let second = random.random_range(0..86_400u32);
-    let (month, day) = (random.random_range(1..=12), random.random_range(1..=28));
+    let day = random.random_range(0..days);
+    let (month, day) = (day / 28 + 1, day % 28 + 1);
     (
         format!("2024-{month:02}-{day:02}{separator}{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60),
         second,
     )
 }
 
-fn trip(random: &mut StdRng, number: u64) -> Row {
-    let (pickup, second) = time(random, ' ');
+fn trip(random: &mut StdRng, number: u64, days: u16) -> Row {
+    let (pickup, second) = time(random, ' ', days);
     let duration = random.random_range(60..3600u32).min(86_399 - second);
     let end = second + duration;
     let day = pickup.get(..10).unwrap_or_default();
@@ -136,8 +140,8 @@ fn trip(random: &mut StdRng, number: u64) -> Row {
     ]
 }
 
-fn page_log(random: &mut StdRng, number: u64) -> Row {
-    let (at, _) = time(random, 'T');
+fn page_log(random: &mut StdRng, number: u64, days: u16) -> Row {
+    let (at, _) = time(random, 'T', days);
     let tti = random.random_range(80..4000u32);
     let page = pick(random, &["home", "search", "cart", "checkout", "product"]);
     vec![
@@ -150,8 +154,8 @@ fn page_log(random: &mut StdRng, number: u64) -> Row {
     ]
 }
 
-fn order(random: &mut StdRng, _: u64) -> Row {
-    let (at, _) = time(random, 'T');
+fn order(random: &mut StdRng, days: u16) -> Row {
+    let (at, _) = time(random, 'T', days);
     let street = pick(random, &["Aguilar Terrace", "Castro Center", "Miller Grove", "Main Street"]);
     let paid = pick(random, &["Debit Card", "Credit Card", "Bank Transfer", "Cash"]);
     let id = random.random::<u128>();

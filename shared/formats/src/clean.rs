@@ -372,9 +372,11 @@ impl<'a> Coordinator<'a> {
     /// Hands out row groups before their time if too much waits, and lets the reader go on only if that is enough.
     fn relieve(&mut self) {
         let most = self.job.settings.waiting_bytes;
-        while self.waiting.bytes() > most {
-            let Some(group) = self.waiting.take_largest() else { break };
-            self.hand(group);
+        if self.waiting.bytes() > most {
+            // Down to half, so that this is not looked for again with the next rows.
+            for group in self.waiting.take_down_to(most / 2) {
+                self.hand(group);
+            }
         }
         if self.waiting.bytes() + self.encoding_bytes <= 2 * most {
             for () in std::iter::repeat_n((), std::mem::take(&mut self.held_back)) {

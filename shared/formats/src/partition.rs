@@ -107,10 +107,18 @@ fn escape(path: &mut String, value: &str) {
     }
 }
 
-/// Rows that wait to be encoded.
+/// Rows that wait to be encoded. Sizes are counted once: there may be thousands of partitions, of a few rows each.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    rows: BTreeMap<Partition, Vec<RecordBatch>>,
+    partitions: BTreeMap<Partition, Heap>,
+    bytes: usize,
+}
+
+/// What waits of one partition.
+#[derive(Default)]
+struct Heap {
+    batches: Vec<RecordBatch>,
+    rows: usize,
     bytes: usize,
 }
 
@@ -121,10 +129,6 @@ pub(crate) struct Group {
     pub(crate) bytes: usize,
 }
 
-fn bytes_of(batches: &[RecordBatch]) -> usize {
-    batches.iter().map(RecordBatch::get_array_memory_size).sum()
-}
-
 impl Waiting {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -132,29 +136,38 @@ impl Waiting {
 
     /// Adds rows; a row group, if that makes one.
     pub(crate) fn add(&mut self, partition: Partition, batch: RecordBatch) -> Option<Group> {
-        self.bytes += batch.get_array_memory_size();
-        let batches = self.rows.entry(Arc::clone(&partition)).or_default();
-        batches.push(batch);
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if rows >= GROUP_ROWS { self.take(&partition) } else { None }
+        let bytes = batch.get_array_memory_size();
+        self.bytes += bytes;
+        let heap = self.partitions.entry(Arc::clone(&partition)).or_default();
+        heap.rows += batch.num_rows();
+        heap.bytes += bytes;
+        heap.batches.push(batch);
+        if heap.rows >= GROUP_ROWS { self.take(&partition) } else { None }
     }
 
     fn take(&mut self, partition: &Partition) -> Option<Group> {
-        let (partition, batches) = self.rows.remove_entry(partition)?;
-        let bytes = bytes_of(&batches);
+        let (partition, Heap { batches, bytes, .. }) = self.partitions.remove_entry(partition)?;
         self.bytes = self.bytes.saturating_sub(bytes);
         Some(Group { partition, batches, bytes })
     }
 
-    /// The largest.
-    pub(crate) fn take_largest(&mut self) -> Option<Group> {
-        let largest = self.rows.iter().max_by_key(|(_, batches)| bytes_of(batches))?.0;
-        self.take(&Arc::clone(largest))
+    /// The largest, until no more than this many bytes wait.
+    pub(crate) fn take_down_to(&mut self, most_bytes: usize) -> Vec<Group> {
+        let mut by_size: Vec<(usize, Partition)> =
+            self.partitions.iter().map(|(partition, heap)| (heap.bytes, Arc::clone(partition))).collect();
+        by_size.sort_unstable();
+        let mut groups = Vec::new();
+        while self.bytes > most_bytes
+            && let Some((_, partition)) = by_size.pop()
+        {
+            groups.extend(self.take(&partition));
+        }
+        groups
     }
 
     /// Any, in order.
     pub(crate) fn take_next(&mut self) -> Option<Group> {
-        let first = self.rows.first_key_value()?.0;
+        let first = self.partitions.first_key_value()?.0;
         self.take(&Arc::clone(first))
     }
 }
@@ -165,6 +178,8 @@ pub(crate) struct Files<'a> {
     output: &'a dyn Output,
     settings: &'a Settings,
     open: BTreeMap<Partition, File>,
+    /// Bytes of open files that may all be in memory.
+    pending: u64,
     parts: HashMap<Partition, usize>,
     pub(crate) names: Vec<String>,
     pub(crate) bytes: u64,
@@ -173,7 +188,7 @@ pub(crate) struct Files<'a> {
 impl<'a> Files<'a> {
     pub(crate) fn new(codec: &'a Codec, output: &'a dyn Output, settings: &'a Settings) -> Self {
         let (open, parts) = (BTreeMap::new(), HashMap::new());
-        Self { codec, output, settings, open, parts, names: Vec::new(), bytes: 0 }
+        Self { codec, output, settings, open, pending: 0, parts, names: Vec::new(), bytes: 0 }
     }
 
     /// How many partitions have been written to.
@@ -193,26 +208,35 @@ impl<'a> Files<'a> {
                 self.open.entry(Arc::clone(partition)).or_insert(file)
             }
         };
+        let before = pending(file);
         file.append(chunk)?;
+        self.pending += pending(file) - before;
         if file.written() >= self.settings.target_file_bytes {
             self.close(&Arc::clone(partition))?;
         }
         self.bound()
     }
 
-    /// An open file's bytes may all be in memory. When they are too many, the largest files are closed: readers see those
-    /// before the end of the job, and what comes later for them goes to another part.
+    /// When too much is held back, the largest files are closed, down to half: readers see those before the end of the
+    /// job, and what comes later for them goes to another part.
     fn bound(&mut self) -> Result<(), ConvertError> {
-        let pending = |file: &File| file.written().min(MOST_PENDING_BYTES);
-        while self.open.values().map(pending).sum::<u64>() > self.settings.open_bytes {
-            let Some((largest, _)) = self.open.iter().max_by_key(|(_, file)| pending(file)) else { break };
-            self.close(&Arc::clone(largest))?;
+        if self.pending <= self.settings.open_bytes {
+            return Ok(());
+        }
+        let mut by_size: Vec<(u64, Partition)> =
+            self.open.iter().map(|(partition, file)| (pending(file), Arc::clone(partition))).collect();
+        by_size.sort_unstable();
+        while self.pending > self.settings.open_bytes / 2
+            && let Some((_, largest)) = by_size.pop()
+        {
+            self.close(&largest)?;
         }
         Ok(())
     }
 
     fn close(&mut self, partition: &Partition) -> Result<(), ConvertError> {
         if let Some(file) = self.open.remove(partition) {
+            self.pending = self.pending.saturating_sub(pending(&file));
             self.bytes += file.finish()?;
         }
         Ok(())
@@ -229,6 +253,10 @@ impl<'a> Files<'a> {
 
 /// An upload holds back up to a part of this size.
 const MOST_PENDING_BYTES: u64 = 8 << 20;
+
+fn pending(file: &File) -> u64 {
+    file.written().min(MOST_PENDING_BYTES)
+}
 
 #[cfg(test)]
 mod tests {
