@@ -1,6 +1,6 @@
 //! `weir`: submit jobs, watch them, say what a file is, make data to play with, send it, look at contracts.
 //!
-//! Exit codes: 0 done; 1 the job failed, the file can't be read, rows were left unsent, a contract is wrong; 2 the command line is wrong; 3 AWS could not be asked.
+//! Exit codes: 0 done; 1 the job failed, the file can't be read, rows were left unsent, a contract is wrong; 2 the command line is wrong; 3 AWS could not be asked; 130 interrupted.
 
 mod contract;
 mod detect;

@@ -10,6 +10,7 @@ mod unsent;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -45,9 +46,10 @@ pub(crate) struct Produce {
     partition_key: Option<String>,
     #[arg(long, value_enum)]
     format: Option<Written>,
-    /// Several rows in one record, in the KPL's format; consumers must open it, as all of ours do.
-    #[arg(long, value_enum, default_value_t = Switch::On)]
-    aggregate: Switch,
+    /// Several rows in one record, in the KPL's format; consumers must open it, as all of ours do. On for a stream, off for a
+    /// delivery stream, which may partition by what is in a record.
+    #[arg(long, value_enum)]
+    aggregate: Option<Switch>,
     /// How large an aggregate may become before it is compressed, in bytes: the KPL's default, or 256 KiB with --compress.
     #[arg(long)]
     aggregate_bytes: Option<usize>,
@@ -55,7 +57,7 @@ pub(crate) struct Produce {
     #[arg(long, value_enum)]
     compress: Option<Compression>,
     /// How long a row waits for company, in milliseconds.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=600_000))]
     linger: u64,
     /// At most so many rows a second.
     #[arg(long)]
@@ -93,8 +95,8 @@ const BUFFER_BYTES: usize = 32 << 20;
 impl Produce {
     pub(crate) async fn run(&self, stack: &Stack) -> Result<(), Stop> {
         let contract = contract(&self.dataset).map_err(|error| Stop(2, error.to_string()))?;
-        if self.rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
-            return Err(Stop(2, "--rate must be more than nothing".to_owned()));
+        if self.rate.is_some_and(|rate| !(0.001..=1e9).contains(&rate)) {
+            return Err(Stop(2, "--rate must be from 0.001 to 1e9 rows a second".to_owned()));
         }
         // A key of the contract's under the name it has in raw rows.
         let key = self.partition_key.clone().or_else(|| contract.key().first().map(|key| (*key).to_owned()));
@@ -112,7 +114,7 @@ impl Produce {
         // Even if nothing can be compressed, a record must not be too large to be taken.
         let most = sink.record_bytes() - 2048;
         let limits = Limits {
-            aggregate: self.aggregate == Switch::On,
+            aggregate: self.aggregate.map_or(self.delivery_stream.is_none(), |aggregate| aggregate == Switch::On),
             aggregate_bytes: self.aggregate_bytes.unwrap_or(usual).min(most),
             compress,
             linger: Duration::from_millis(self.linger),
@@ -120,18 +122,32 @@ impl Produce {
             request_bytes,
             buffer_bytes: BUFFER_BYTES,
         };
-        let unsent = self.unsent.clone().unwrap_or_else(|| format!("unsent-{}.ndjson", sink.name()).into());
-        let reading = Reading { contract, key, format: self.format, rate: self.rate };
+        // Of each run its own, so that one that is being sent again does not grow meanwhile.
+        let named = || format!("unsent-{}-{:x}.ndjson", sink.name(), crate::now_ms()).into();
+        let unsent: PathBuf = self.unsent.clone().unwrap_or_else(named);
+        if unsent
+            .canonicalize()
+            .is_ok_and(|unsent| PathBuf::from(&self.file).canonicalize().is_ok_and(|file| file == unsent))
+        {
+            return Err(Stop(2, format!("{} is what is to be sent; choose another file with --unsent", self.file)));
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let reading = Reading { contract, key, format: self.format, rate: self.rate, stop: Arc::clone(&stop) };
         let (rows_in, rows_out) = mpsc::channel(4096);
         let reader = std::thread::spawn(move || reading.run(input, &rows_in));
         let (report, unsent) = (Report::new(), Unsent::new(unsent));
-        let mut sender = Sender { sink: Arc::new(sink), limits, most_attempts: self.attempts.max(1), report, unsent };
+        let mut sender =
+            Sender { sink: Arc::new(sink), limits, most_attempts: self.attempts.max(1), stop, report, unsent };
         let sent = sender.run(rows_out).await;
         sender.report.end();
         sender.unsent.finish()?;
         sent?;
-        // A reader that still waits for standard input would wait for ever; it ends with the process.
-        let read = if reader.is_finished() { reader.join().unwrap_or(Ok(())) } else { Ok(()) };
+        let interrupted = sender.stop.load(Ordering::Relaxed);
+        // After an interrupt the reader may wait for standard input for ever; it ends with the process.
+        let read = match interrupted {
+            true => Ok(()),
+            false => reader.join().unwrap_or_else(|_| Err(std::io::Error::other("the reader broke down"))),
+        };
         let path = sender.unsent.path();
         let unsent = (sender.unsent.rows > 0).then_some(path.as_str());
         println!(
@@ -140,6 +156,7 @@ impl Produce {
         );
         read.map_err(|error| Stop(1, format!("{}: {error}", self.file)))?;
         match unsent {
+            None if interrupted => Err(Stop(130, format!("interrupted: {} was not read to its end", self.file))),
             None => Ok(()),
             Some(path) => Err(Stop(1, format!("{} rows were not sent; they are in {path}", sender.unsent.rows))),
         }

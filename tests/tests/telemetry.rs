@@ -142,7 +142,7 @@ async fn trips_straight_to_firehose_land_as_well() -> Result<(), Failed> {
         // Of a run before.
         assert!(error.to_string().contains("ResourceInUse"), "{error}");
     }
-    send_and_check(&stack, &["--delivery-stream", OWN], OWN, 300, &[]).await?;
+    send_and_check(&stack, &["--delivery-stream", OWN], OWN, 300, &["--aggregate", "on"]).await?;
     Ok(())
 }
 

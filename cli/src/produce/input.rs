@@ -1,8 +1,12 @@
 //! Rows from a file or standard input.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,6 +34,8 @@ pub(crate) struct Reading {
     pub(crate) format: Option<Written>,
     /// Rows a second.
     pub(crate) rate: Option<f64>,
+    /// Set to end early: what has been taken from the input is still handed on, down to the last whole row.
+    pub(crate) stop: Arc<AtomicBool>,
 }
 
 /// Opens a path, or standard input for `-`.
@@ -51,17 +57,20 @@ impl Reading {
                 if first == Some(&b'{') { Written::Ndjson } else { Written::Csv }
             }
         };
-        let mut pace = Pace { begun: Instant::now(), sent: 0, rate: self.rate };
+        let mut pace = Pace { begun: Instant::now(), sent: 0, rate: self.rate, stop: Arc::clone(&self.stop) };
         match format {
             Written::Ndjson => self.lines(input, &mut pace, rows),
             Written::Csv => self.table(input, &mut pace, rows),
         }
     }
 
-    fn lines(&self, mut input: impl BufRead, pace: &mut Pace, rows: &Sender<Row>) -> io::Result<()> {
+    fn lines(&self, mut input: BufReader<impl Read>, pace: &mut Pace, rows: &Sender<Row>) -> io::Result<()> {
         let mut line = Vec::new();
         loop {
             line.clear();
+            if pace.stopped() && !input.buffer().contains(&b'\n') {
+                return Ok(());
+            }
             if input.read_until(b'\n', &mut line)? == 0 {
                 return Ok(());
             }
@@ -77,7 +86,9 @@ impl Reading {
         }
     }
 
-    fn table(&self, input: impl Read, pace: &mut Pace, rows: &Sender<Row>) -> io::Result<()> {
+    fn table(&self, input: BufReader<impl Read>, pace: &mut Pace, rows: &Sender<Row>) -> io::Result<()> {
+        let cut = Rc::new(Cell::new(false));
+        let input = Stopping { input, stop: Arc::clone(&self.stop), cut: Rc::clone(&cut) };
         let mut table = csv::ReaderBuilder::new().flexible(true).from_reader(input);
         let names: Vec<String> =
             table.headers().map_err(io::Error::other)?.iter().map(|name| name.trim().to_owned()).collect();
@@ -85,6 +96,19 @@ impl Reading {
         let place = self.key.as_ref().and_then(|key| names.iter().position(|name| self.same_column(name, key)));
         let mut record = csv::ByteRecord::new();
         while table.read_byte_record(&mut record).map_err(io::Error::other)? {
+            // What the early end cut in two is no row.
+            if cut.get() {
+                break;
+            }
+            let whole = record.len() == names.len() && std::str::from_utf8(record.as_slice()).is_ok();
+            if !whole {
+                // Cells in the wrong columns could pass as clean. It goes on as it stands, which is no JSON.
+                let cells: Vec<&[u8]> = record.iter().collect();
+                if !pace.send(rows, None, Bytes::from(cells.join(&b","[..]))) {
+                    break;
+                }
+                continue;
+            }
             let mut document = String::from("{");
             for ((cell, name), numeric) in record.iter().zip(&names).zip(&numeric) {
                 if cell.is_empty() {
@@ -94,7 +118,10 @@ impl Reading {
                     document.push(',');
                 }
                 let text = String::from_utf8_lossy(cell);
-                let number = *numeric && (weir_values::int(cell).is_some() || weir_values::float(cell).is_some());
+                // As JSON writes numbers: `.5` is one for us, and not for JSON.
+                let digit = cell.strip_prefix(b"-").unwrap_or(cell).first().is_some_and(u8::is_ascii_digit);
+                let number =
+                    *numeric && digit && (weir_values::int(cell).is_some() || weir_values::float(cell).is_some());
                 document.push_str(&serde_json::Value::from(name.as_str()).to_string());
                 document.push(':');
                 document.push_str(&if number { text.into_owned() } else { serde_json::Value::from(text).to_string() });
@@ -121,19 +148,44 @@ impl Reading {
     }
 }
 
+/// Ends when it is told to, once everything that was read ahead has been used.
+struct Stopping<R> {
+    input: BufReader<R>,
+    stop: Arc<AtomicBool>,
+    /// Whether it has ended so.
+    cut: Rc<Cell<bool>>,
+}
+
+impl<R: Read> Read for Stopping<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) && self.input.buffer().is_empty() {
+            self.cut.set(true);
+            return Ok(0);
+        }
+        self.input.read(buffer)
+    }
+}
+
 /// Not faster than was asked for.
 struct Pace {
     begun: Instant,
     sent: u64,
     rate: Option<f64>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Pace {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// False if nobody wants more.
     fn send(&mut self, rows: &Sender<Row>, key: Option<String>, data: Bytes) -> bool {
         if let Some(rate) = self.rate {
             let due = self.begun + Duration::from_secs_f64(self.sent as f64 / rate);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            while Instant::now() < due && !self.stopped() {
+                std::thread::sleep(due.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
+            }
         }
         self.sent += 1;
         let key = key.filter(|key| !key.is_empty()).map(|key| key.chars().take(MOST_KEY_CHARS).collect());
@@ -189,7 +241,7 @@ mod tests {
 
     fn read(text: &'static str, key: Option<&str>) -> Vec<(String, String)> {
         let contract = weir_contract::contract("trips").unwrap();
-        let reading = Reading { contract, key: key.map(str::to_owned), format: None, rate: None };
+        let reading = Reading { contract, key: key.map(str::to_owned), format: None, rate: None, stop: Arc::default() };
         let (sender, mut receiver) = tokio::sync::mpsc::channel(100);
         reading.run(Box::new(text.as_bytes()), &sender).unwrap();
         drop(sender);
@@ -206,6 +258,30 @@ mod tests {
             ("007", r#"{"id":"007","vendorId":"n/a","source":"5"}"#),
         ];
         assert_eq!(rows, expected.map(|(key, data)| (key.to_owned(), data.to_owned())));
+    }
+
+    #[test]
+    fn numbers_are_written_as_json_does() {
+        let rows = read("id,gcDistance,tripDuration\na,.5,-7\nb,-.5,0.5\n", Some("id"));
+        assert_eq!(rows[0].1, r#"{"id":"a","gcDistance":".5","tripDuration":-7}"#);
+        assert_eq!(rows[1].1, r#"{"id":"b","gcDistance":"-.5","tripDuration":0.5}"#);
+    }
+
+    #[test]
+    fn an_early_end_hands_on_what_was_read_and_no_half_row() {
+        let stopped = |text: &'static str| {
+            let contract = weir_contract::contract("trips").unwrap();
+            let stop = Arc::new(AtomicBool::new(false));
+            let (sender, mut receiver) = tokio::sync::mpsc::channel(100);
+            let reading = Reading { contract, key: None, format: None, rate: None, stop: Arc::clone(&stop) };
+            stop.store(true, Ordering::Relaxed);
+            // All of it is read ahead at once, before the first row is asked for.
+            reading.run(Box::new(text.as_bytes()), &sender).unwrap();
+            drop(sender);
+            std::iter::from_fn(|| receiver.blocking_recv()).count()
+        };
+        assert_eq!(stopped("{\"a\":1}\n{\"a\":2}\n{\"a\":"), 2);
+        assert_eq!(stopped("id,source\na,1\nb,2\nc,"), 2);
     }
 
     #[test]

@@ -22,6 +22,13 @@ pub(crate) struct Row {
     pub(crate) read_at: Instant,
 }
 
+impl Row {
+    /// About what it takes here: its data, its key more than once, and what holds them.
+    fn memory(&self) -> usize {
+        self.data.len() + 3 * self.key.len() + 256
+    }
+}
+
 /// How rows are packed, and what a request may hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
@@ -111,7 +118,7 @@ impl Lanes {
         // The hash's low bits: the high ones chose the shard.
         let place = shard * self.per_shard + (hash % self.per_shard as u128) as usize;
         let record = SubRecord { partition_key: row.key.clone(), explicit_hash_key: None, data: row.data.clone() };
-        self.buffered_bytes += row.data.len();
+        self.buffered_bytes += row.memory();
         let most = self.limits.aggregate_bytes;
         let closes = |lane: &Lane| !lane.rows.is_empty() && lane.open.bytes_with(&record) > most;
         if self.lanes.get(place).is_some_and(closes) {
@@ -217,7 +224,7 @@ impl Lanes {
 
     /// A record was taken, or is given up: its lane goes on.
     pub(crate) fn settled(&mut self, packed: &Packed) {
-        self.buffered_bytes = self.buffered_bytes.saturating_sub(packed.rows.iter().map(|row| row.data.len()).sum());
+        self.buffered_bytes = self.buffered_bytes.saturating_sub(packed.rows.iter().map(Row::memory).sum());
         let Some(lane) = self.lanes.get_mut(packed.lane) else { return };
         lane.busy = false;
         lane.not_before = None;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -22,12 +23,17 @@ const AT_ONCE: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A reader that hands on nothing for so long has nothing in hand.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// What a sender works with.
 pub(crate) struct Sender {
     pub(crate) sink: Arc<Sink>,
     pub(crate) limits: Limits,
     /// How often a record is tried before it is given up.
     pub(crate) most_attempts: u32,
+    /// Tells the reader to end.
+    pub(crate) stop: Arc<AtomicBool>,
     pub(crate) report: Report,
     pub(crate) unsent: Unsent,
 }
@@ -41,41 +47,55 @@ impl Sender {
         let mut under_way: HashMap<Id, Arc<[Packed]>> = HashMap::new();
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Stop(1, error.to_string()))?;
         let (mut ended, mut interrupts, mut resharded) = (false, 0, false);
+        // After an interrupt: when the reader counts as one that waits for input.
+        let mut quiet: Option<Instant> = None;
         let mut buffer = Vec::with_capacity(256);
         let mut tick = tokio::time::interval(Duration::from_millis(200));
         let mut strays: Vec<(Row, String)> = Vec::new();
         loop {
             let now = Instant::now();
-            lanes.close_due(now, ended || resharded);
+            lanes.close_due(now, ended);
             while flying.len() < AT_ONCE
-                && let Some(request) = lanes.next_request(now, ended || resharded)
+                && !resharded
+                && let Some(request) = lanes.next_request(now, ended)
             {
                 let (sink, request) = (Arc::clone(&self.sink), Arc::<[Packed]>::from(request));
                 let sending = Arc::clone(&request);
                 let id = flying.spawn(async move { sink.put(&sending).await }).id();
                 under_way.insert(id, request);
             }
-            if flying.is_empty() && lanes.is_empty() {
-                if resharded {
-                    // Only now: what was under way must not be overtaken through another shard.
-                    lanes = Lanes::new(self.limits.clone(), self.sink.shards().await?);
-                    resharded = false;
-                    for (row, shard) in strays.drain(..) {
-                        if !lanes.shards().takes(&shard, &row.key) {
-                            self.report.resent += 1;
-                            self.take(&mut lanes, row)?;
-                        }
+            if flying.is_empty() && resharded {
+                // Only now: nothing may be overtaken through another shard. What came to a shard that does not take it goes
+                // first, then what has waited behind it.
+                let stray: Vec<(Row, String)> = std::mem::take(&mut strays);
+                let waiting = lanes.give_up();
+                let shards = match self.sink.shards().await {
+                    Ok(shards) => shards,
+                    Err(stop) => {
+                        let left = stray.into_iter().map(|(row, _)| row).chain(waiting).collect();
+                        self.leave(left, &mut rows)?;
+                        return Err(stop);
                     }
-                    continue;
-                }
-                if ended {
-                    return Ok(());
-                }
+                };
+                let again: Vec<Row> = stray
+                    .into_iter()
+                    .filter(|(row, shard)| !shards.takes(shard, &row.key))
+                    .map(|(row, _)| row)
+                    .collect();
+                self.report.resent += again.len() as u64;
+                lanes = Lanes::new(self.limits.clone(), shards);
+                again.into_iter().chain(waiting).for_each(|row| lanes.push(row));
+                resharded = false;
+                continue;
             }
-            let due = lanes.next_due().filter(|_| flying.len() < AT_ONCE);
+            if flying.is_empty() && lanes.is_empty() && ended {
+                return Ok(());
+            }
+            let due = lanes.next_due().filter(|_| flying.len() < AT_ONCE && !resharded);
             tokio::select! {
                 count = rows.recv_many(&mut buffer, 256), if !ended && !resharded && !lanes.is_full() => {
                     ended |= count == 0;
+                    quiet = quiet.map(|_| Instant::now() + QUIET);
                     for row in buffer.drain(..) {
                         self.take(&mut lanes, row)?;
                     }
@@ -87,6 +107,10 @@ impl Sender {
                     }
                 }
                 () = sleep_until(due) => {}
+                () = sleep_until(quiet), if !ended && !resharded && !lanes.is_full() => {
+                    ended = true;
+                    rows.close();
+                }
                 _ = tick.tick() => self.report.show(flying.len()),
                 _ = interrupt.recv() => {
                     interrupts += 1;
@@ -95,14 +119,11 @@ impl Sender {
                         let mut left: Vec<Row> = strays.into_iter().map(|(row, _)| row).collect();
                         left.extend(under_way.values().flat_map(|request| request.iter()).flat_map(|one| one.rows.clone()));
                         left.extend(lanes.give_up());
-                        return self.leave(&left);
+                        return self.leave(left, &mut rows);
                     }
                     self.report.say("interrupted: sending what has been read; once more leaves it unsent");
-                    ended = true;
-                    rows.close();
-                    while let Some(row) = rows.recv().await {
-                        self.take(&mut lanes, row)?;
-                    }
+                    self.stop.store(true, Ordering::Relaxed);
+                    quiet = Some(Instant::now() + QUIET);
                 }
             }
         }
@@ -160,8 +181,13 @@ impl Sender {
         Ok(resharded)
     }
 
-    /// Keeps everything whose end isn't known. What was under way may have arrived as well.
-    fn leave(&mut self, left: &[Row]) -> Result<(), Stop> {
+    /// Keeps everything whose end isn't known, and what the reader has handed over. What was under way may have arrived as
+    /// well.
+    fn leave(&mut self, mut left: Vec<Row>, rows: &mut Receiver<Row>) -> Result<(), Stop> {
+        rows.close();
+        while let Ok(row) = rows.try_recv() {
+            left.push(row);
+        }
         self.report.failed(left.len() as u64, "interrupted");
         left.iter().try_for_each(|row| self.unsent.keep(row))
     }

@@ -6,7 +6,7 @@ use weir_alerts::Notice;
 use weir_command::{Command, CommandError};
 use weir_delivery::kinesis::{self, BatchResponse, Origin, Record, Unreadable};
 use weir_delivery::{Failure, Outcome, Poison};
-use weir_kpl::{SubRecord, Unpacked, unpack};
+use weir_kpl::{Damaged, MOST_BYTES, SubRecord, Unpacked, unpack};
 
 use crate::event::{BatchAnswered, DeadLetter};
 use crate::poison;
@@ -18,7 +18,8 @@ pub async fn answer(runner: &Runner, records: Vec<Record>, invocation: &Invocati
     let begun = now_ms();
     let oldest = records.iter().map(|record| record.arrived_ms).filter(|at| *at > 0).min().unwrap_or(begun);
     // A stream record may hold several; each has an outcome of its own.
-    let records: Vec<Record> = records.into_iter().flat_map(open).collect();
+    let mut left = MOST_BYTES;
+    let records: Vec<Record> = records.into_iter().flat_map(|record| open(record, &mut left)).collect();
     let jobs = records.iter().map(|record| outcome(runner, record, invocation));
     let outcomes: Vec<Outcome> = futures::stream::iter(jobs).buffered(runner.config.jobs_at_once).collect().await;
     let lag_ms = begun.saturating_sub(oldest);
@@ -28,13 +29,13 @@ pub async fn answer(runner: &Runner, records: Vec<Record>, invocation: &Invocati
 }
 
 /// A stream record as the records it holds: one, or those of a KPL aggregate. What is damaged stays one record.
-fn open(record: Record) -> Vec<Record> {
+fn open(record: Record, left: &mut usize) -> Vec<Record> {
     let Record { origin, arrived_ms, data } = record;
     let bytes = match data {
         Ok(bytes) => Bytes::from(bytes),
         Err(unreadable) => return vec![Record { origin, arrived_ms, data: Err(unreadable) }],
     };
-    match unpack(&bytes) {
+    match unpack(&bytes, left) {
         Err(damaged) => {
             let unreadable = Unreadable { reason: damaged.to_string(), raw: bytes.into() };
             vec![Record { origin, arrived_ms, data: Err(unreadable) }]
@@ -42,10 +43,13 @@ fn open(record: Record) -> Vec<Record> {
         Ok(Unpacked::Plain) => vec![Record { origin, arrived_ms, data: Ok(bytes.into()) }],
         Ok(Unpacked::One(payload)) => vec![Record { origin, arrived_ms, data: Ok(payload.into()) }],
         Ok(Unpacked::Many(records)) => {
-            let sub = |(index, sub): (usize, SubRecord)| Record {
+            let sub = |(index, (sub, damaged)): (usize, (SubRecord, Option<Damaged>))| Record {
                 origin: Origin { sub_index: Some(index), ..origin.clone() },
                 arrived_ms,
-                data: Ok(sub.data.into()),
+                data: match damaged {
+                    None => Ok(sub.data.into()),
+                    Some(damaged) => Err(Unreadable { reason: damaged.to_string(), raw: sub.data.into() }),
+                },
             };
             records.into_iter().enumerate().map(sub).collect()
         }

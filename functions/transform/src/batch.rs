@@ -17,6 +17,9 @@ struct Handled {
     fate: Fate,
 }
 
+/// Why a record is given back though nothing is wrong with it.
+const FULL: &str = "the response is full; Firehose keeps the record, and a redrive sends it again";
+
 /// Answers a batch: the response's JSON, and what there is to say.
 pub async fn answer(config: &Config, lake: &dyn Lake, batch: Batch, now_micros: i64) -> (String, BatchShaped) {
     answer_within(MOST_RESPONSE_BYTES, config, lake, batch, now_micros).await
@@ -47,6 +50,10 @@ async fn answer_within(
                         );
                         Handled { data, shaped: None, fate: Fate::Failed(reason) }
                     }
+                    // Nothing more fits; and what unpacks to more than a response must not pile up here.
+                    Some(shaper) if shaper.lines().len() > most_bytes => {
+                        Handled { data, shaped: None, fate: Fate::Failed(FULL.to_owned()) }
+                    }
                     Some(shaper) => {
                         let shaped = shaper.shape(&data);
                         let fate = shaped.fate.clone();
@@ -61,9 +68,7 @@ async fn answer_within(
     event.shed = shed.len() as u64;
     for index in shed {
         if let Some(handled) = handled.get_mut(index) {
-            handled.fate = Fate::Failed(
-                "the response is full; Firehose keeps the record, and a redrive sends it again".to_owned(),
-            );
+            handled.fate = Fate::Failed(FULL.to_owned());
         }
     }
     store_letters(config, lake, &batch, &mut handled, &mut event).await;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::Deserialize;
 use weir_contract::{Audience, Contract, Row, Verdict, Violation};
-use weir_kpl::{Unpacked, unpack};
+use weir_kpl::{MOST_BYTES, Unpacked, unpack};
 
 /// What a record came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,13 @@ struct Reading {
     mixed: bool,
 }
 
+impl Reading {
+    fn bad(&mut self, violation: Violation, raw: Bytes) {
+        self.shaped.bad.push(BadDocument { index: self.index, violation, raw });
+        self.index += 1;
+    }
+}
+
 impl<'c> Shaper<'c> {
     /// `now_micros` is the time that derived columns are given, in microseconds since 1970.
     pub fn new(contract: &'c Contract, partition_keys: bool, now_micros: i64) -> Self {
@@ -90,14 +97,19 @@ impl<'c> Shaper<'c> {
     pub fn shape(&mut self, data: &Bytes) -> Shaped {
         let shaped = Shaped { fate: Fate::Dropped, clean: 0, dropped: 0, bad: Vec::new() };
         let mut reading = Reading { from: self.lines.len(), index: 0, shaped, keys: None, mixed: false };
-        match unpack(data) {
+        match unpack(data, &mut MOST_BYTES.clone()) {
             Err(damaged) => reading.shaped.fate = Fate::Failed(damaged.to_string()),
             Ok(unpacked) => {
                 match unpacked {
                     Unpacked::Plain => self.payload(data, &mut reading),
                     Unpacked::One(payload) => self.payload(&payload, &mut reading),
                     Unpacked::Many(records) => {
-                        records.iter().for_each(|record| self.payload(&record.data, &mut reading));
+                        for (record, damaged) in records {
+                            match damaged {
+                                None => self.payload(&record.data, &mut reading),
+                                Some(damaged) => reading.bad(Violation::unreadable(damaged.to_string()), record.data),
+                            }
+                        }
                     }
                 }
                 self.decide(&mut reading);
@@ -173,8 +185,8 @@ impl<'c> Shaper<'c> {
                 }
                 Verdict::Dropped => reading.shaped.dropped += 1,
                 Verdict::Bad(violation) => {
-                    let raw = payload.slice(from..at.min(payload.len()));
-                    reading.shaped.bad.push(BadDocument { index: reading.index, violation, raw });
+                    reading.bad(violation, payload.slice(from..at.min(payload.len())));
+                    continue;
                 }
             }
             reading.index += 1;

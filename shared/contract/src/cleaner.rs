@@ -179,7 +179,13 @@ impl Builder {
 }
 
 /// A raw column, cell by cell.
-enum Reader {
+struct Reader {
+    source: ArrayRef,
+    values: Values,
+}
+
+/// Its values as cells have them.
+enum Values {
     Bool(BooleanArray),
     Int(PrimitiveArray<Int64Type>),
     Float(PrimitiveArray<Float64Type>),
@@ -189,13 +195,28 @@ enum Reader {
     /// Numbers that only their text holds exactly.
     Number(StringArray),
     /// Of a type that is no cell.
-    Other(ArrayRef),
+    Other,
 }
 
 impl Reader {
     fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
-        // A cast that fails would else make nulls of values.
-        let options = CastOptions { safe: false, ..CastOptions::default() };
+        Ok(Self { source: Arc::clone(array), values: Values::new(array)? })
+    }
+
+    #[inline]
+    fn cell(&self, row: usize) -> Cell<'_> {
+        match self.values.cell(row) {
+            // A value that its cast could not hold is no nothing.
+            Cell::Null if self.source.is_valid(row) => Cell::Foreign,
+            cell => cell,
+        }
+    }
+}
+
+impl Values {
+    fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
+        // What can't be cast is null then, and found by that.
+        let options = CastOptions { safe: true, ..CastOptions::default() };
         let cast = |to: &DataType| cast_with_options(array, to, &options);
         Ok(match array.data_type() {
             DataType::Boolean => Self::Bool(array.as_boolean().clone()),
@@ -221,7 +242,7 @@ impl Reader {
             DataType::Utf8 => Self::Text(array.as_string::<i32>().clone()),
             DataType::LargeUtf8 | DataType::Utf8View => Self::Text(cast(&DataType::Utf8)?.as_string::<i32>().clone()),
             DataType::Dictionary(_, value) => Self::new(&cast(value)?)?,
-            _ => Self::Other(Arc::clone(array)),
+            _ => Self::Other,
         })
     }
 
@@ -235,7 +256,6 @@ impl Reader {
             Self::Stamp(array, zoned) if array.is_valid(row) => Cell::Stamp(array.value(row), *zoned),
             Self::Text(array) if array.is_valid(row) => Cell::Text(array.value(row)),
             Self::Number(array) if array.is_valid(row) => Cell::Number(array.value(row)),
-            Self::Other(array) if array.is_valid(row) => Cell::Foreign,
             _ => Cell::Null,
         }
     }

@@ -127,6 +127,11 @@ pub struct Violation {
 }
 
 impl Violation {
+    /// Of what can't even be read as a row.
+    pub fn unreadable(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::of_row(Rule::Json, reason)
+    }
+
     pub(crate) fn of_row(rule: Rule, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { rule, field: String::new(), reason: reason.into(), value: None }
     }

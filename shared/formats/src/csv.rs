@@ -258,6 +258,7 @@ pub(crate) fn clean(
     let places: Vec<Option<usize>> = layout.names.iter().map(|name| contract.place_of(name)).collect();
     let mut unescaped: Vec<String> = vec![String::new(); layout.names.len()];
     let (mut dropped, mut broken) = (0, Vec::new());
+    let (mut counted, mut line) = (0, block.first_line);
     rejects.extend(block.rejects.iter().cloned());
     let walked: Result<(), std::convert::Infallible> = walk(block, layout, rejects, |text, cells, at| {
         for (cell, scratch) in cells.iter().zip(&mut unescaped).filter(|(cell, _)| cell.doubled) {
@@ -273,8 +274,9 @@ pub(crate) fn clean(
             Verdict::Clean => {}
             Verdict::Dropped => dropped += 1,
             Verdict::Bad(violation) => {
-                let line = block.first_line
-                    + memchr_iter(b'\n', block.bytes.get(..at.start).unwrap_or_default()).count() as u64;
+                // Counted from the last one, not from the block's beginning: a wrong file has nothing but bad rows.
+                line += memchr_iter(b'\n', block.bytes.get(counted..at.start).unwrap_or_default()).count() as u64;
+                counted = at.start;
                 broken.push(Reject::broken(line, violation, block.bytes.get(at).unwrap_or_default()));
             }
         }

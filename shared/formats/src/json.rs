@@ -92,13 +92,15 @@ pub(crate) fn parse<E: From<Mismatch>>(
 /// Cleans a block's rows by a contract; how many it drops.
 pub(crate) fn clean(block: &Block, cleaner: &mut Cleaner<'_>, rejects: &mut Vec<Reject>) -> u64 {
     let mut dropped = 0;
+    let (mut counted, mut line) = (0, block.first_line);
     let walked: Result<(), std::convert::Infallible> = walk(block, |document, at| {
         match cleaner.push_json(document) {
             Verdict::Clean => {}
             Verdict::Dropped => dropped += 1,
             Verdict::Bad(violation) => {
-                let line =
-                    block.first_line + memchr_iter(b'\n', block.bytes.get(..at).unwrap_or_default()).count() as u64;
+                // Counted from the last one, not from the block's beginning: a wrong file has nothing but bad rows.
+                line += memchr_iter(b'\n', block.bytes.get(counted..at).unwrap_or_default()).count() as u64;
+                counted = at;
                 rejects.push(Reject::broken(line, violation, document));
             }
         }

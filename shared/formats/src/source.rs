@@ -255,7 +255,8 @@ impl Unit {
                         match refused.violation {
                             None => dropped += 1,
                             Some(violation) => {
-                                let raw = as_json(&batch.slice(refused.row, 1)).map_err(internal)?;
+                                let raw = as_json(&batch.slice(refused.row, 1))
+                                    .unwrap_or_else(|error| format!("(it can't be shown: {error})").into_bytes());
                                 rejects.push(Reject::broken(row + refused.row as u64, violation, &raw));
                             }
                         }

@@ -8,4 +8,4 @@ mod aggregate;
 mod payload;
 
 pub use aggregate::{Aggregate, SubRecord, hash_key, open};
-pub use payload::{Codec, Damaged, Unpacked, compress, unpack};
+pub use payload::{Codec, Damaged, MOST_BYTES, Unpacked, compress, unpack};

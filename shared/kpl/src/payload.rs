@@ -22,8 +22,8 @@ pub enum Unpacked {
     Plain,
     /// One payload, uncompressed.
     One(Bytes),
-    /// The user records of an aggregate, uncompressed.
-    Many(Vec<SubRecord>),
+    /// The user records of an aggregate, uncompressed; those that are damaged as they came, and why.
+    Many(Vec<(SubRecord, Option<Damaged>)>),
 }
 
 /// A payload that begins as a compressed one and is none.
@@ -33,12 +33,9 @@ pub enum Damaged {
     #[error("the payload begins like {0} and does not unpack: {1}")]
     Broken(&'static str, String),
     /// It unpacks to more than a function can hold.
-    #[error("the payload unpacks to more than {MOST_BYTES} bytes")]
+    #[error("the payload unpacks to more than may be held, {MOST_BYTES} bytes in all")]
     TooLarge,
 }
-
-/// A stream record is at most 10 MiB; what unpacks to more than this is no honest payload.
-const MOST_BYTES: usize = 64 << 20;
 
 impl Codec {
     /// By the first bytes: RFC 1952, 2.3.1; RFC 8878, 3.1.1.
@@ -73,22 +70,28 @@ pub fn compress(codec: Codec, bytes: &[u8]) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Opens a stream record: uncompresses it, takes an aggregate apart, and uncompresses what is in it.
+/// How much a batch may unpack to.
+pub const MOST_BYTES: usize = 64 << 20;
+
+/// Opens a stream record: uncompresses it, takes an aggregate apart, and uncompresses what is in it. `left` is what may
+/// still be unpacked, of [`MOST_BYTES`] for one record or for a batch that is held whole.
 ///
 /// # Errors
-/// It is compressed and damaged, or so is one of its records: then it is one record that can't be read.
-pub fn unpack(bytes: &Bytes) -> Result<Unpacked, Damaged> {
-    let mut left = MOST_BYTES;
-    let plain = uncompress(bytes, &mut left)?;
-    let Some(mut records) = open(plain.as_ref().unwrap_or(bytes)) else {
+/// It is compressed and damaged: then it is one record that can't be read.
+pub fn unpack(bytes: &Bytes, left: &mut usize) -> Result<Unpacked, Damaged> {
+    let plain = uncompress(bytes, left)?;
+    let Some(records) = open(plain.as_ref().unwrap_or(bytes)) else {
         return Ok(plain.map_or(Unpacked::Plain, Unpacked::One));
     };
-    for record in &mut records {
-        if let Some(plain) = uncompress(&record.data, &mut left)? {
+    let each = |mut record: SubRecord| match uncompress(&record.data, left) {
+        Ok(None) => (record, None),
+        Ok(Some(plain)) => {
             record.data = plain;
+            (record, None)
         }
-    }
-    Ok(Unpacked::Many(records))
+        Err(damaged) => (record, Some(damaged)),
+    };
+    Ok(Unpacked::Many(records.into_iter().map(each).collect()))
 }
 
 /// `None` for what isn't compressed.
@@ -110,6 +113,24 @@ mod tests {
     use super::*;
     use crate::Aggregate;
 
+    fn all(bytes: &Bytes) -> Result<Unpacked, Damaged> {
+        unpack(bytes, &mut MOST_BYTES.clone())
+    }
+
+    #[test]
+    fn one_damaged_record_does_not_harm_its_neighbours() {
+        let good = Bytes::from_static(b"good");
+        let mut bad = compress(Codec::Gzip, &[7; 1000]).unwrap();
+        bad.truncate(12);
+        let bad = Bytes::from(bad);
+        let Unpacked::Many(records) = all(&aggregate(&[good.clone(), bad.clone(), good.clone()]).into()).unwrap()
+        else {
+            panic!("an aggregate")
+        };
+        let found: Vec<_> = records.iter().map(|(record, damaged)| (record.data.clone(), damaged.is_some())).collect();
+        assert_eq!(found, [(good.clone(), false), (bad, true), (good, false)]);
+    }
+
     fn aggregate(data: &[Bytes]) -> Vec<u8> {
         let mut aggregate = Aggregate::new();
         for data in data {
@@ -123,10 +144,12 @@ mod tests {
         let plain = Bytes::from_static(b"{\"a\":1}");
         for codec in [Codec::Gzip, Codec::Zstd] {
             let small: Bytes = compress(codec, &plain).unwrap().into();
-            assert_eq!(unpack(&small).unwrap(), Unpacked::One(plain.clone()));
+            assert_eq!(all(&small).unwrap(), Unpacked::One(plain.clone()));
             let packed = compress(codec, &aggregate(&[small, plain.clone()])).unwrap();
-            let Unpacked::Many(records) = unpack(&packed.into()).unwrap() else { panic!("an aggregate") };
-            assert!(records.len() == 2 && records.iter().all(|record| record.data == plain));
+            let Unpacked::Many(records) = all(&packed.into()).unwrap() else { panic!("an aggregate") };
+            assert!(
+                records.len() == 2 && records.iter().all(|(record, damaged)| record.data == plain && damaged.is_none())
+            );
         }
     }
 
@@ -134,7 +157,7 @@ mod tests {
     fn two_members_of_gzip_are_one_payload() {
         let mut twice = compress(Codec::Gzip, b"one").unwrap();
         twice.extend(compress(Codec::Gzip, b"two").unwrap());
-        assert_eq!(unpack(&twice.into()).unwrap(), Unpacked::One(Bytes::from_static(b"onetwo")));
+        assert_eq!(all(&twice.into()).unwrap(), Unpacked::One(Bytes::from_static(b"onetwo")));
     }
 
     #[test]
@@ -142,7 +165,7 @@ mod tests {
         for codec in [Codec::Gzip, Codec::Zstd] {
             let mut cut = compress(codec, &[7; 1000]).unwrap();
             cut.truncate(cut.len() - 3);
-            let error = unpack(&cut.into()).unwrap_err().to_string();
+            let error = all(&cut.into()).unwrap_err().to_string();
             assert!(error.contains(codec.name()), "{error}");
         }
     }
@@ -151,9 +174,12 @@ mod tests {
     fn a_bomb_is_refused() {
         let bomb = compress(Codec::Zstd, &vec![0; MOST_BYTES + 1]).unwrap();
         assert!(bomb.len() < 100_000);
-        assert_eq!(unpack(&bomb.into()), Err(Damaged::TooLarge));
+        assert_eq!(all(&bomb.into()), Err(Damaged::TooLarge));
         // And many small ones that add up to one.
         let half: Bytes = compress(Codec::Zstd, &vec![0; MOST_BYTES / 2 + 1]).unwrap().into();
-        assert_eq!(unpack(&aggregate(&[half.clone(), half]).into()), Err(Damaged::TooLarge));
+        let Unpacked::Many(records) = all(&aggregate(&[half.clone(), half]).into()).unwrap() else {
+            panic!("an aggregate")
+        };
+        assert_eq!((records[0].1.clone(), records[1].1.clone()), (None, Some(Damaged::TooLarge)));
     }
 }
