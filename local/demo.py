@@ -40,7 +40,7 @@ def main():
     s3, kinesis = boto3.client("s3"), boto3.client("kinesis")
     source, dest, stream = outputs("InputBucketName"), outputs("OutputBucketName"), outputs("CommandStreamName")
 
-    csv = weir("generate", "trips", "--rows", str(ROWS)).stdout
+    csv = weir("generate", "trips", "--rows", str(ROWS), "--days", "7").stdout
     logs = weir("generate", "page_logs", "--rows", str(ROWS), "--format", "ndjson").stdout
     orders = weir("generate", "orders", "--rows", str(ROWS)).stdout
     for key, body in [("trips.csv", csv), ("page_logs.json.gz", gzip.compress(logs)), ("orders.csv", orders), ("broken.parquet", b"PAR1 and then nothing")]:
@@ -87,10 +87,10 @@ def main():
 
     landed = telemetry(s3, dest, wrong)
 
-    print(f"\n{'JOB':<22}{'COMMAND':<9}{'OUTCOME':<9}{'ROWS':>6}{'BYTES':>9}{'MS':>6}  OUTPUT, OR WHY NOT")
+    print(f"\n{'JOB':<22}{'COMMAND':<10}{'OUTCOME':<9}{'ROWS':>6}{'BYTES':>9}{'MS':>6}  OUTPUT, OR WHY NOT")
     for r in results:
         cells = [str(r[k]) if r[k] is not None else "" for k in ("rows", "bytes", "ms")]
-        print(f"{r['job']:<22}{r['command']:<9}{r['outcome']:<9}{cells[0]:>6}{cells[1]:>9}{cells[2]:>6}  {r['output'] or r['reason'] or ''}")
+        print(f"{r['job']:<22}{r['command']:<10}{r['outcome']:<9}{cells[0]:>6}{cells[1]:>9}{cells[2]:>6}  {r['output'] or r['reason'] or ''}")
     print(f"\ntelemetry: {landed} trips by weir produce, Kinesis, Firehose and transform are Parquet; 3 bad ones lie with the dead letters")
     if not wrong:
         print(f"\nThe first rows of demo-{RUN}-csv, read by DuckDB:")
