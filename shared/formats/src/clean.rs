@@ -12,13 +12,12 @@ use crossbeam_channel::{Receiver, Sender, bounded, select_biased, unbounded};
 use weir_command::{Compression, Format};
 use weir_contract::{Audience, Contract, Measured, MetricsError};
 
-use crate::buffer::Pool;
-use crate::convert::block_bytes;
 use crate::encode::{Chunk, Codec};
 use crate::partition::{Files, Group, Partition, Plan, Waiting};
 use crate::quarantine::{QUARANTINE, Quarantine, Reject};
-use crate::source::{Source, Unit};
-use crate::{Columns, ConvertError, FileFormat, Input, Output, Settings, Sniffed, Summary, sniff};
+use crate::reading::{Surveyed, block_bytes, read, survey, tickets};
+use crate::source::Unit;
+use crate::{Columns, ConvertError, Input, Output, Settings, Sniffed, Summary};
 
 /// By what, for whom, and when rows are cleaned.
 #[derive(Clone, Copy)]
@@ -119,19 +118,7 @@ fn run(
     settings: &Settings,
     aggregate: bool,
 ) -> Result<Cleaned, ConvertError> {
-    let mut notes = Vec::new();
-    let mut sniffed = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        let found = sniff(input)?;
-        match found.format {
-            FileFormat::Empty => notes.push(format!("{} is empty: {}", input.name(), found.saw)),
-            _ => sniffed.push((Arc::clone(input), found)),
-        }
-    }
-    if sniffed.is_empty() {
-        let what = notes.first().map_or("there is nothing to clean", String::as_str);
-        return Err(ConvertError::data("nothing to clean", what));
-    }
+    let Surveyed { inputs: sniffed, notes } = survey(inputs, "clean")?;
     let settings = &Settings { block_bytes: block_bytes(&sniffed, settings), ..settings.clone() };
     let contract = cleaning.contract;
     let plan = Plan::new(contract).map_err(internal)?;
@@ -155,17 +142,17 @@ fn hardly_repeating(contract: &Contract, sniffed: &[(Arc<dyn Input>, Sniffed)]) 
 fn in_threads(job: &Job<'_>, output: &dyn Output) -> Result<Cleaned, ConvertError> {
     let threads = job.settings.threads.max(1);
     let in_flight = threads + 1;
-    let (ticket_in, ticket_out) = bounded::<()>(in_flight);
-    for () in std::iter::repeat_n((), in_flight) {
-        let _ = ticket_in.send(());
-    }
+    let (ticket_in, ticket_out) = tickets(in_flight);
     let (units_in, units_out) = bounded::<(u64, Unit)>(in_flight);
     // As many as the coordinator lets out; it must never wait for a worker that waits for it.
     let (groups_in, groups_out) = unbounded::<(u64, Group)>();
     let (made_in, made_out) = unbounded::<Made>();
     std::thread::scope(|scope| {
         let made = made_in.clone();
-        scope.spawn(move || read(job, &ticket_out, &units_in, &made));
+        scope.spawn(move || {
+            let ended = read(job.inputs, job.settings, &ticket_out, &units_in);
+            let _ = made.send(ended.map_or_else(Made::Failed, Made::AllRead));
+        });
         for _ in 0..threads {
             let (units, groups, made) = (units_out.clone(), groups_out.clone(), made_in.clone());
             scope.spawn(move || work(job, &units, &groups, &made));
@@ -174,29 +161,6 @@ fn in_threads(job: &Job<'_>, output: &dyn Output) -> Result<Cleaned, ConvertErro
         let coordinator = Coordinator::new(job, output, ticket_in, groups_in);
         coordinator.run(&made_out)
     })
-}
-
-/// The reading thread. It ends when the inputs do, when nobody wants more, or with an error.
-fn read(job: &Job<'_>, tickets: &Receiver<()>, units: &Sender<(u64, Unit)>, made: &Sender<Made>) {
-    let mut number = 0;
-    let pool = Pool::default();
-    let mut each = || -> Result<(), ConvertError> {
-        for (input, sniffed) in job.inputs {
-            let Some(mut source) = Source::open(input, sniffed, job.settings, &pool)? else { continue };
-            while let Some(unit) = source.next()? {
-                if job.settings.stopped() {
-                    return Err(ConvertError::Stopped);
-                }
-                if tickets.recv().is_err() || units.send((number, unit)).is_err() {
-                    return Ok(());
-                }
-                number += 1;
-            }
-        }
-        Ok(())
-    };
-    let ended = each();
-    let _ = made.send(ended.map_or_else(Made::Failed, |()| Made::AllRead(number)));
 }
 
 /// A worker: row groups first, because they free memory. It ends when the coordinator hands out no more groups.

@@ -8,8 +8,9 @@ use weir_command::{Compression, Format};
 
 use crate::pass::{self, Job, Pass};
 use crate::quarantine::QUARANTINE;
+use crate::reading::{Surveyed, block_bytes, survey};
 use crate::source::columns_of;
-use crate::{Columns, ConvertError, FileFormat, Input, Kind, Output, Sniffed, Wrapping, sniff};
+use crate::{Columns, ConvertError, Input, Kind, Output, Sniffed};
 
 /// What a conversion may use.
 #[derive(Clone)]
@@ -90,19 +91,7 @@ pub fn convert(
     output: &dyn Output,
     settings: &Settings,
 ) -> Result<Summary, ConvertError> {
-    let mut notes = Vec::new();
-    let mut sniffed = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        let found = sniff(input)?;
-        match found.format {
-            FileFormat::Empty => notes.push(format!("{} is empty: {}", input.name(), found.saw)),
-            _ => sniffed.push((Arc::clone(input), found)),
-        }
-    }
-    if sniffed.is_empty() {
-        let what = notes.first().map_or("there is nothing to convert", String::as_str);
-        return Err(ConvertError::data("nothing to convert", what));
-    }
+    let Surveyed { inputs: sniffed, notes } = survey(inputs, "convert")?;
     let Agreed { mut columns, unique } = agree(&sniffed, settings)?;
     let settings = &Settings { block_bytes: block_bytes(&sniffed, settings), ..settings.clone() };
     for restarts in 0..MOST_PASSES {
@@ -128,17 +117,6 @@ pub fn convert(
         }
     }
     Err(ConvertError::Internal(format!("the columns still change after {MOST_PASSES} passes")))
-}
-
-/// Small inputs are cut into enough blocks for every thread to have its share. What a compression hides isn't known.
-pub(crate) fn block_bytes(inputs: &[(Arc<dyn Input>, Sniffed)], settings: &Settings) -> usize {
-    const LEAST: usize = 2 << 20;
-    if inputs.iter().any(|(_, sniffed)| sniffed.wrapping != Wrapping::None) {
-        return settings.block_bytes;
-    }
-    let bytes: u64 = inputs.iter().map(|(input, _)| input.size()).sum();
-    let share = usize::try_from(bytes).unwrap_or(usize::MAX) / (settings.threads.max(1) * 4);
-    settings.block_bytes.min(share.max(LEAST))
 }
 
 struct Agreed {

@@ -30,6 +30,7 @@ mod kind;
 mod partition;
 mod pass;
 mod quarantine;
+mod reading;
 mod source;
 mod value;
 mod zipped;

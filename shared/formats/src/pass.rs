@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use weir_command::{Compression, Format};
 
-use crate::buffer::Pool;
 use crate::encode::{Chunk, Codec, File, file_name};
 use crate::quarantine::{Quarantine, Reject};
-use crate::source::{Source, Stop, Unit};
+use crate::reading::{read, tickets};
+use crate::source::{Stop, Unit};
 use crate::{Columns, ConvertError, Input, Output, Settings, Sniffed};
 
 /// What a pass came to.
@@ -58,15 +58,17 @@ pub(crate) fn run(job: &Job<'_>) -> Result<Pass, ConvertError> {
     let threads = settings.threads.max(1);
     let in_flight = threads + 1;
     let contradicted = AtomicBool::new(false);
-    let (ticket_in, ticket_out) = bounded::<()>(in_flight);
-    for () in std::iter::repeat_n((), in_flight) {
-        let _ = ticket_in.send(());
-    }
+    let (ticket_in, ticket_out) = tickets(in_flight);
     let (units_in, units_out) = bounded::<(u64, Unit)>(in_flight);
     let (made_in, made_out) = bounded::<(u64, Result<Made, ConvertError>)>(in_flight);
     std::thread::scope(|scope| {
         let failures = made_in.clone();
-        scope.spawn(move || read(job, &ticket_out, &units_in, &failures));
+        scope.spawn(move || {
+            if let Err(error) = read(job.inputs, settings, &ticket_out, &units_in) {
+                // An error has no place among the units: it ends the pass.
+                let _ = failures.send((0, Err(error)));
+            }
+        });
         for _ in 0..threads {
             let (units_out, made_in, codec, contradicted) = (units_out.clone(), made_in.clone(), &codec, &contradicted);
             scope.spawn(move || {
@@ -84,36 +86,6 @@ pub(crate) fn run(job: &Job<'_>) -> Result<Pass, ConvertError> {
         drop((made_out, ticket_in));
         result
     })
-}
-
-/// The reading thread. It ends when the inputs do, when the writer is gone, or with an error.
-fn read(
-    job: &Job<'_>,
-    tickets: &Receiver<()>,
-    units: &Sender<(u64, Unit)>,
-    failures: &Sender<(u64, Result<Made, ConvertError>)>,
-) {
-    let mut number = 0;
-    let pool = Pool::default();
-    let mut each = || -> Result<(), ConvertError> {
-        for (input, sniffed) in job.inputs {
-            let Some(mut source) = Source::open(input, sniffed, job.settings, &pool)? else { continue };
-            while let Some(unit) = source.next()? {
-                if job.settings.stopped() {
-                    return Err(ConvertError::Stopped);
-                }
-                // No ticket, or no worker: the writer has given up and says why itself.
-                if tickets.recv().is_err() || units.send((number, unit)).is_err() {
-                    return Ok(());
-                }
-                number += 1;
-            }
-        }
-        Ok(())
-    };
-    if let Err(error) = each() {
-        let _ = failures.send((number, Err(error)));
-    }
 }
 
 /// A worker's part: a unit as a chunk or, once there is a contradiction anywhere, as what its columns hold.
