@@ -19,7 +19,7 @@ use weir_contract::{Cell as Given, Cleaner, Contract, Verdict};
 use crate::cells::{Cell, QUOTE, next_line, plain_record, record, text_of};
 use crate::column::{Mismatch, Rows};
 use crate::detect::Dialect;
-use crate::quarantine::Reject;
+use crate::quarantine::{Lines, Reject};
 use crate::value::kind_of_cell;
 use crate::{Columns, Kind};
 
@@ -177,13 +177,12 @@ pub(crate) fn walk<E>(
     let whole = std::str::from_utf8(bytes).ok();
     let quotes = memchr(QUOTE, bytes).is_some();
     let mut cells = Vec::with_capacity(layout.names.len());
+    let mut lines = Lines::new(bytes, block.first_line);
     let mut at = 0;
     while at < bytes.len() {
         let start = at;
-        let put_aside = |end: usize, reason: &str| {
-            let line = block.first_line + memchr_iter(b'\n', bytes.get(..start).unwrap_or_default()).count() as u64;
-            Reject::new(line, reason, bytes.get(start..end).unwrap_or_default())
-        };
+        let mut put_aside =
+            |end: usize, reason: &str| Reject::new(lines.at(start), reason, bytes.get(start..end).unwrap_or_default());
         let (end, wrong) = if quotes {
             record(bytes, start, layout.delimiter, &mut cells)
                 .unwrap_or_else(|| (next_line(bytes, start), Some("a quote is opened and never closed")))
@@ -258,7 +257,7 @@ pub(crate) fn clean(
     let places: Vec<Option<usize>> = layout.names.iter().map(|name| contract.place_of(name)).collect();
     let mut unescaped: Vec<String> = vec![String::new(); layout.names.len()];
     let (mut dropped, mut broken) = (0, Vec::new());
-    let (mut counted, mut line) = (0, block.first_line);
+    let mut lines = Lines::new(&block.bytes, block.first_line);
     rejects.extend(block.rejects.iter().cloned());
     let walked: Result<(), std::convert::Infallible> = walk(block, layout, rejects, |text, cells, at| {
         for (cell, scratch) in cells.iter().zip(&mut unescaped).filter(|(cell, _)| cell.doubled) {
@@ -274,10 +273,7 @@ pub(crate) fn clean(
             Verdict::Clean => {}
             Verdict::Dropped => dropped += 1,
             Verdict::Bad(violation) => {
-                // Counted from the last one, not from the block's beginning: a wrong file has nothing but bad rows.
-                line += memchr_iter(b'\n', block.bytes.get(counted..at.start).unwrap_or_default()).count() as u64;
-                counted = at.start;
-                broken.push(Reject::broken(line, violation, block.bytes.get(at).unwrap_or_default()));
+                broken.push(Reject::broken(lines.at(at.start), violation, block.bytes.get(at).unwrap_or_default()));
             }
         }
         Ok(())

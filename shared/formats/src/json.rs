@@ -10,14 +10,14 @@
 use std::collections::HashSet;
 
 use jiter::{Jiter, JiterError, JsonValue, Peek};
-use memchr::{memchr_iter, memrchr};
+use memchr::memrchr;
 use weir_contract::{Cleaner, Verdict};
 
 use crate::buffer::Pool;
 use crate::column::{Column, Members, Misfit, Mismatch, Rows};
 use crate::documents::{Block, Framing, Splitter, walk};
 use crate::flat::Flat;
-use crate::quarantine::Reject;
+use crate::quarantine::{Lines, Reject};
 use crate::value::{self, kind_of_time};
 use crate::{Columns, FileFormat, Kind};
 
@@ -58,6 +58,7 @@ pub(crate) fn parse<E: From<Mismatch>>(
 ) -> Result<(), E> {
     let whole = if careful { None } else { std::str::from_utf8(&block.bytes).ok() };
     let mut flat = Flat::default();
+    let mut lines = Lines::new(&block.bytes, block.first_line);
     walk(block, |document, at| {
         let text = whole.and_then(|whole| whole.get(at..at + document.len()));
         if let Some(read) = text.and_then(|text| flat.read(text, &mut rows.members)) {
@@ -74,9 +75,7 @@ pub(crate) fn parse<E: From<Mismatch>>(
                         (Trouble::Bad(reason), _) | (_, Err(reason)) => reason,
                         (Trouble::Contradiction, Ok(())) => "it does not fit".to_owned(),
                     };
-                    let line =
-                        block.first_line + memchr_iter(b'\n', block.bytes.get(..at).unwrap_or_default()).count() as u64;
-                    rejects.push(Reject::new(line, &reason, document));
+                    rejects.push(Reject::new(lines.at(at), &reason, document));
                     return Ok(());
                 }
             }
@@ -92,16 +91,13 @@ pub(crate) fn parse<E: From<Mismatch>>(
 /// Cleans a block's rows by a contract; how many it drops.
 pub(crate) fn clean(block: &Block, cleaner: &mut Cleaner<'_>, rejects: &mut Vec<Reject>) -> u64 {
     let mut dropped = 0;
-    let (mut counted, mut line) = (0, block.first_line);
+    let mut lines = Lines::new(&block.bytes, block.first_line);
     let walked: Result<(), std::convert::Infallible> = walk(block, |document, at| {
         match cleaner.push_json(document) {
             Verdict::Clean => {}
             Verdict::Dropped => dropped += 1,
             Verdict::Bad(violation) => {
-                // Counted from the last one, not from the block's beginning: a wrong file has nothing but bad rows.
-                line += memchr_iter(b'\n', block.bytes.get(counted..at).unwrap_or_default()).count() as u64;
-                counted = at;
-                rejects.push(Reject::broken(line, violation, document));
+                rejects.push(Reject::broken(lines.at(at), violation, document));
             }
         }
         Ok(())

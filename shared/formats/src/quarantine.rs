@@ -1,5 +1,6 @@
 //! Rows that are put aside: each with its place, the reason and its raw text.
 
+use memchr::memchr_iter;
 use serde_json::json;
 use weir_contract::Violation;
 
@@ -59,6 +60,28 @@ impl Reject {
     }
 }
 
+/// Which lines the rows of a block are on, asked for from front to back. Counted from the last one that was asked for: of a
+/// wrong file every row is asked for, and counting each from the block's beginning would take longer than anything else.
+pub(crate) struct Lines<'b> {
+    bytes: &'b [u8],
+    counted: usize,
+    line: u64,
+}
+
+impl<'b> Lines<'b> {
+    /// `first` is the number of the block's first line.
+    pub(crate) fn new(bytes: &'b [u8], first: u64) -> Self {
+        Self { bytes, counted: 0, line: first }
+    }
+
+    /// The line that the byte at this place is on.
+    pub(crate) fn at(&mut self, place: usize) -> u64 {
+        self.line += memchr_iter(b'\n', self.bytes.get(self.counted..place).unwrap_or_default()).count() as u64;
+        self.counted = self.counted.max(place);
+        self.line
+    }
+}
+
 /// The file, once there is something to put in it.
 pub(crate) struct Quarantine<'a> {
     output: &'a dyn Output,
@@ -101,5 +124,16 @@ impl<'a> Quarantine<'a> {
             file.finish()?;
         }
         Ok((self.count, self.first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_on_from_the_last_one_asked_for() {
+        let mut lines = Lines::new(b"a\nb\n\nc\n", 7);
+        assert_eq!([0, 0, 2, 4, 5, 7].map(|place| lines.at(place)), [7, 7, 8, 9, 10, 11]);
     }
 }

@@ -9,7 +9,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, RecordBatch};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
-use weir_command::{Compression, Format};
+use weir_command::Format;
 use weir_contract::{Audience, Contract, contract};
 use weir_formats::{
     BytesInput, Cleaned, Cleaning, ConvertError, Input, MemoryOutput, Settings, aggregate, clean, convert,
@@ -113,7 +113,7 @@ fn page_logs_become_partitioned_parquet_and_bad_rows_lie_beside_them() {
 #[test]
 fn little_memory_makes_more_files_and_the_same_rows_in_the_same_order() {
     let logs = contract("page_logs").unwrap();
-    let (text, good, sum) = page_logs(30_000);
+    let (text, good, _) = page_logs(30_000);
     let small = Settings { waiting_bytes: 200_000, open_bytes: 300_000, ..settings() };
     let (cleaned, output) = run(text.clone(), "logs.json", &logs, &small);
     assert!(cleaned.summary.files.len() > 10, "{}", cleaned.summary.files.len());
@@ -130,7 +130,6 @@ fn little_memory_makes_more_files_and_the_same_rows_in_the_same_order() {
     let (_, whole) = run(text, "logs.json", &logs, &settings());
     assert_eq!(all(&output), all(&whole));
     assert_eq!(all(&whole).values().map(Vec::len).sum::<usize>(), good);
-    assert!(sum > 0);
 }
 
 #[test]
@@ -215,5 +214,4 @@ fn a_file_without_one_good_row_is_an_error_and_heartbeats_alone_are_none() {
     assert!(output.files().is_empty());
     let done = clean(&inputs("{\"source\":\"heartbeat\"}\n"), &cleaning(&trips), &output, &settings()).unwrap();
     assert_eq!((done.clean, done.dropped, done.summary.quarantined), (0, 1, 0));
-    let _ = Compression::Snappy;
 }
