@@ -1,6 +1,7 @@
 //! What the template tells the function, read once.
 
 use weir_command::AllowList;
+use weir_settings::Variables;
 
 /// The function's settings.
 #[derive(Debug, Clone)]
@@ -44,53 +45,27 @@ impl Config {
     /// # Errors
     /// Every problem at once, a line each.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let mut problems = Vec::new();
-        let mut text = |name: &str| match get(name).filter(|value| !value.is_empty()) {
-            Some(value) => value,
-            None => {
-                problems.push(format!("{name} is not set"));
-                String::new()
-            }
+        let mut variables = Variables::new(get);
+        let role = |value: &str| match value {
+            "stream" => Some(Role::Stream),
+            "worker" => Some(Role::Worker),
+            _ => None,
         };
-        let (stack, role) = (text("STACK"), text("ROLE"));
-        let (ledger_table, dead_letter_bucket) = (text("LEDGER_TABLE"), text("DEAD_LETTER_BUCKET"));
-        let (alert_topic_arn, worker_function) = (text("ALERT_TOPIC_ARN"), text("WORKER_FUNCTION"));
-        let (sources, dests) = (text("SOURCE_ALLOW_LIST"), text("DEST_ALLOW_LIST"));
-        let numbers = ["REALTIME_MAX_BYTES", "JOBS_AT_ONCE", "LEASE_GRACE_SECONDS"].map(|name| (name, text(name)));
-        let [max_bytes, at_once, grace] = numbers.map(|(name, value)| {
-            value.parse::<u64>().unwrap_or_else(|_| {
-                problems.push(format!("{name} is `{value}`, but must be a whole number"));
-                0
-            })
-        });
-        let mut list = |name: &str, value: &str| {
-            AllowList::parse(value).map_err(|error| problems.push(format!("{name}: {error}"))).ok()
+        let config = Self {
+            stack: variables.text("STACK"),
+            role: variables.one_of("ROLE", role, "`stream` or `worker`").unwrap_or(Role::Stream),
+            ledger_table: variables.text("LEDGER_TABLE"),
+            dead_letter_bucket: variables.text("DEAD_LETTER_BUCKET"),
+            alert_topic_arn: variables.text("ALERT_TOPIC_ARN"),
+            worker_function: variables.text("WORKER_FUNCTION"),
+            sources: variables.parsed("SOURCE_ALLOW_LIST").unwrap_or_default(),
+            dests: variables.parsed("DEST_ALLOW_LIST").unwrap_or_default(),
+            realtime_max_bytes: variables.number("REALTIME_MAX_BYTES"),
+            jobs_at_once: usize::try_from(variables.number("JOBS_AT_ONCE")).unwrap_or(1).max(1),
+            lease_grace_ms: variables.number("LEASE_GRACE_SECONDS") * 1000,
         };
-        let (sources, dests) = (list("SOURCE_ALLOW_LIST", &sources), list("DEST_ALLOW_LIST", &dests));
-        let role = match role.as_str() {
-            "stream" => Role::Stream,
-            "worker" => Role::Worker,
-            other => {
-                problems.push(format!("ROLE is `{other}`, but must be `stream` or `worker`"));
-                Role::Stream
-            }
-        };
-        match (sources, dests, problems.is_empty()) {
-            (Some(sources), Some(dests), true) => Ok(Self {
-                stack,
-                role,
-                ledger_table,
-                dead_letter_bucket,
-                alert_topic_arn,
-                worker_function,
-                sources,
-                dests,
-                realtime_max_bytes: max_bytes,
-                jobs_at_once: usize::try_from(at_once).unwrap_or(1).max(1),
-                lease_grace_ms: grace * 1000,
-            }),
-            _ => Err(problems.join("\n")),
-        }
+        variables.finish()?;
+        Ok(config)
     }
 }
 

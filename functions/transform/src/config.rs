@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use weir_contract::{Contract, contract};
+use weir_settings::Variables;
 
 /// The function's settings.
 #[derive(Debug)]
@@ -24,40 +25,29 @@ impl Config {
     /// # Errors
     /// Every problem at once, a line each.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let mut problems = Vec::new();
-        let mut text = |name: &str| match get(name).filter(|value| !value.is_empty()) {
-            Some(value) => value,
-            None => {
-                problems.push(format!("{name} is not set"));
-                String::new()
-            }
-        };
-        let (stack, dead_letter_bucket) = (text("STACK"), text("DEAD_LETTER_BUCKET"));
-        let (listed, keys) = (text("CONTRACTS"), text("PARTITION_KEYS"));
+        let mut variables = Variables::new(get);
+        let (stack, dead_letter_bucket) = (variables.text("STACK"), variables.text("DEAD_LETTER_BUCKET"));
+        let listed = variables.text("CONTRACTS");
         let mut contracts = HashMap::new();
         for entry in listed.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             match entry.split_once('=') {
-                None => problems.push(format!("CONTRACTS has `{entry}`, but must be `delivery-stream=dataset,…`")),
+                None => variables.problem("CONTRACTS", format!("`{entry}` must be `delivery-stream=dataset`")),
                 Some((stream, dataset)) => match contract(dataset.trim()) {
                     Ok(contract) => {
                         contracts.insert(stream.trim().to_owned(), Arc::new(contract));
                     }
-                    Err(error) => problems.push(format!("CONTRACTS, `{entry}`: {error}")),
+                    Err(error) => variables.problem("CONTRACTS", format!("`{entry}`: {error}")),
                 },
             }
         }
-        let partition_keys = match keys.as_str() {
-            "on" => true,
-            "off" | "" => false,
-            other => {
-                problems.push(format!("PARTITION_KEYS is `{other}`, but must be `on` or `off`"));
-                false
-            }
+        let switch = |value: &str| match value {
+            "on" => Some(true),
+            "off" => Some(false),
+            _ => None,
         };
-        if problems.is_empty() {
-            return Ok(Self { stack, dead_letter_bucket, contracts, partition_keys });
-        }
-        Err(problems.join("\n"))
+        let partition_keys = variables.one_of("PARTITION_KEYS", switch, "`on` or `off`").unwrap_or_default();
+        variables.finish()?;
+        Ok(Self { stack, dead_letter_bucket, contracts, partition_keys })
     }
 }
 

@@ -1,12 +1,14 @@
 //! Which paths a command may name.
 
+use std::str::FromStr;
+
 use crate::{Location, LocationError};
 
 /// The prefixes a command may read from, or write to.
 ///
 /// Whoever may write to the stream must not thereby reach every bucket the function can reach. An empty list allows
 /// nothing: forgetting to set it fails closed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AllowList {
     allowed: Vec<Location>,
 }
@@ -16,18 +18,18 @@ pub struct AllowList {
 #[error("allow-list entry: {0}")]
 pub struct AllowListError(#[from] LocationError);
 
-impl AllowList {
-    /// Reads a comma-separated list of `s3://bucket` and `s3://bucket/prefix/`; blanks around entries and empty entries
-    /// are ignored.
-    ///
-    /// # Errors
-    /// The first entry that is not an S3 path.
-    pub fn parse(text: &str) -> Result<Self, AllowListError> {
+/// A comma-separated list of `s3://bucket` and `s3://bucket/prefix/`; blanks around entries and empty entries are ignored.
+impl FromStr for AllowList {
+    type Err = AllowListError;
+
+    fn from_str(text: &str) -> Result<Self, AllowListError> {
         let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
         let allowed = entries.map(Location::parse).collect::<Result<_, _>>()?;
         Ok(Self { allowed })
     }
+}
 
+impl AllowList {
     /// Whether `location` lies under one of the prefixes.
     pub fn permits(&self, location: &Location) -> bool {
         self.allowed.iter().any(|prefix| prefix.covers(location))
@@ -40,7 +42,7 @@ mod tests {
 
     #[test]
     fn permits_what_lies_under_an_entry_only() {
-        let list = AllowList::parse("s3://in-bucket/landing/, s3://shared-bucket,").unwrap();
+        let list = AllowList::from_str("s3://in-bucket/landing/, s3://shared-bucket,").unwrap();
         let permits = |path: &str| list.permits(&Location::parse(path).unwrap());
         assert!(permits("s3://in-bucket/landing/a.csv"));
         assert!(permits("s3://shared-bucket/a.csv"));
@@ -51,12 +53,12 @@ mod tests {
 
     #[test]
     fn an_empty_list_permits_nothing() {
-        let list = AllowList::parse(" , ").unwrap();
+        let list = AllowList::from_str(" , ").unwrap();
         assert!(!list.permits(&Location::parse("s3://any-bucket/x").unwrap()));
     }
 
     #[test]
     fn a_wrong_entry_is_named() {
-        assert!(AllowList::parse("s3://ok-bucket,*").unwrap_err().to_string().contains("`*`"));
+        assert!(AllowList::from_str("s3://ok-bucket,*").unwrap_err().to_string().contains("`*`"));
     }
 }

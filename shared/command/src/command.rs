@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use weir_settings::did_you_mean;
 
 use crate::Location;
 use crate::location::quoted;
@@ -295,7 +296,7 @@ impl Reader {
             if names.iter().take(index).any(|earlier| earlier == name) {
                 self.problem(format!("member {} is given twice", quoted(name)));
             } else if !MEMBERS.contains(&name.as_str()) {
-                let hint = nearest(name, &MEMBERS).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                let hint = did_you_mean(name, MEMBERS);
                 self.problem(format!("unknown member {}{hint}", quoted(name)));
             }
         }
@@ -349,7 +350,7 @@ impl Reader {
                 Some(Action::Convert { format, compression })
             }
             other => {
-                let hint = nearest(other, &ACTIONS).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                let hint = did_you_mean(other, ACTIONS);
                 let known = ACTIONS.map(|action| format!("`{action}`")).join(", ");
                 self.problem(format!("unknown command {}: there are {known}{hint}", quoted(other)));
                 None
@@ -398,20 +399,6 @@ fn kind_of(value: &Value) -> String {
         Value::Array(_) => "an array".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     }
-}
-
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    const FAR: usize = 3;
-    if word.len() > 32 {
-        return None;
-    }
-    let word = word.to_lowercase();
-    known
-        .iter()
-        .map(|near| (strsim::damerau_levenshtein(&word, near), *near))
-        .filter(|(far, _)| *far < FAR)
-        .min()
-        .map(|(_, near)| near)
 }
 
 macro_rules! displays_as_it_is_written {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use toml::{Spanned, Value};
+use weir_settings::{did_you_mean, nearest};
 
 use crate::cell::{Cell, bound_of};
-use crate::error::{Problems, nearest};
+use crate::error::Problems;
 use crate::plan::{Aggregation, Audience, Derivation, Derived, DropRule, Field, Hide, Metric, Metrics, TimeFormat};
 use crate::spec::{DerivedSpec, FieldSpec, MetricsSpec, SensitiveSpec, Spec};
 use crate::{Contract, ContractError, Type};
@@ -44,8 +45,8 @@ impl Contract {
 fn with_hint(message: &str) -> String {
     let message = message.trim();
     let mut quoted = message.split('`').skip(1).step_by(2);
-    match quoted.next().filter(|_| message.starts_with("unknown field")).and_then(|word| nearest(word, quoted)) {
-        Some(near) => format!("{message}; did you mean `{near}`?"),
+    match quoted.next().filter(|_| message.starts_with("unknown field")) {
+        Some(word) => format!("{message}{}", did_you_mean(word, quoted)),
         None => message.to_owned(),
     }
 }
@@ -185,7 +186,7 @@ impl Check<'_> {
             Some(kind) => kind,
             None => {
                 let word = spec.kind.get_ref();
-                let hint = nearest(word, TYPES).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                let hint = did_you_mean(word, TYPES);
                 let reason = format!(
                     "`{word}` is no type; there are {}{hint}",
                     TYPES.map(|kind| format!("`{kind}`")).join(", ")

@@ -1,6 +1,7 @@
 //! The contracts that are built in: every file of `datasets/`.
 
-use crate::error::nearest;
+use weir_settings::did_you_mean;
+
 use crate::{Contract, ContractError};
 
 /// Each file's name and text, by name.
@@ -35,7 +36,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// There is none of that name, or its file is wrong.
 pub fn contract(name: &str) -> Result<Contract, NoContract> {
     let Some((_, text)) = DATASETS.iter().find(|(known, _)| *known == name) else {
-        let hint = nearest(name, names()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let hint = did_you_mean(name, names());
         let known: Vec<String> = names().map(|name| format!("`{name}`")).collect();
         return Err(NoContract::Unknown { name: name.to_owned(), hint, known: known.join(", ") });
     };

@@ -63,16 +63,6 @@ impl<'a> Problems<'a> {
     }
 }
 
-/// The one that was probably meant.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const FAR: usize = 3;
-    if word.len() > 64 {
-        return None;
-    }
-    let distance = |near: &'a str| (strsim::damerau_levenshtein(word, near), near);
-    known.into_iter().map(distance).filter(|(far, _)| *far < FAR).min().map(|(_, near)| near)
-}
-
 /// The rules a row can break, by their names in a quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rule {
