@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use serde_json::json;
-use weir_contract::{Contract, Table as Layout, contract, names};
+use weir_contract::{Contract, contract, names};
 
 use crate::Stop;
 
@@ -45,8 +45,7 @@ impl ContractArgs {
             Verb::Show { contract, json } => show(&open(contract)?, *json),
             Verb::Ddl { contract, location, cloudformation } => {
                 let contract = open(contract)?;
-                let table = Layout { location, partitions: None };
-                print!("{}", if *cloudformation { contract.cloudformation() } else { contract.ddl(&table) });
+                print!("{}", if *cloudformation { contract.cloudformation() } else { contract.ddl(location) });
                 Ok(())
             }
         }

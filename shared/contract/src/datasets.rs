@@ -11,7 +11,7 @@ const DATASETS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/datasets.r
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoContract {
     /// No file has that name.
-    #[error("there is no dataset `{name}`{hint}; there are {known}")]
+    #[error("there is no dataset `{name}`: there are {known}{hint}")]
     Unknown {
         /// What was asked for.
         name: String,

@@ -4,15 +4,6 @@ use std::fmt::Write as _;
 
 use crate::{Contract, Type};
 
-/// How a table of clean rows is laid out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table<'a> {
-    /// `s3://bucket/prefix/`.
-    pub location: &'a str,
-    /// The columns that are folders, instead of the contract's own: an arrival date, for example.
-    pub partitions: Option<Vec<(&'a str, Type)>>,
-}
-
 impl Contract {
     /// The columns beside the partitions, as `(name, Hive type)`.
     pub fn hive_columns(&self, partitions: &[&str]) -> Vec<(String, String)> {
@@ -64,9 +55,10 @@ impl Contract {
         names.into_iter()
     }
 
-    /// `CREATE EXTERNAL TABLE` for Athena, partitions found by projection rather than by a crawler.
-    pub fn ddl(&self, table: &Table<'_>) -> String {
-        let partitions = table.partitions.clone().unwrap_or_else(|| self.partitions());
+    /// `CREATE EXTERNAL TABLE` for Athena of what lies under `location`, as in `s3://bucket/prefix/`; partitions are found
+    /// by projection rather than by a crawler.
+    pub fn ddl(&self, location: &str) -> String {
+        let partitions = self.partitions();
         let names: Vec<&str> = partitions.iter().map(|(name, _)| *name).collect();
         let columns: Vec<String> =
             self.hive_columns(&names).iter().map(|(name, kind)| format!("  `{name}` {kind}")).collect();
@@ -76,7 +68,7 @@ impl Contract {
                 partitions.iter().map(|(name, kind)| format!("`{name}` {}", kind.to_hive())).collect();
             let _ = writeln!(ddl, "PARTITIONED BY ({})", keys.join(", "));
         }
-        let location = table.location.trim_end_matches('/');
+        let location = location.trim_end_matches('/');
         let _ = writeln!(ddl, "STORED AS PARQUET\nLOCATION '{location}/'");
         let properties: Vec<String> =
             projection(&partitions, location).iter().map(|(key, value)| format!("  '{key}' = '{value}'")).collect();

@@ -22,13 +22,14 @@ mod number;
 mod plan;
 mod row;
 mod spec;
+mod tally;
 
 pub use cell::Cell;
 pub use cleaner::{Cleaner, Refused};
 pub use datasets::{NoContract, contract, names};
-pub use ddl::Table;
 pub use error::{ContractError, Problem, Rule, Violation};
 pub use json::Read;
-pub use metrics::{Measured, MetricsError, Overflow};
+pub use metrics::Measured;
 pub use plan::{Audience, Column, Contract, Type};
 pub use row::{Row, Verdict};
+pub use tally::{MetricsError, Overflow};

@@ -1,7 +1,7 @@
 //! Contract files that are right, and what is said of those that are not.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use weir_contract::{Contract, Table, contract, names};
+use weir_contract::{Contract, contract, names};
 
 #[test]
 fn every_dataset_that_ships_is_right() {
@@ -16,7 +16,15 @@ fn every_dataset_that_ships_is_right() {
 #[test]
 fn an_unknown_dataset_is_named_with_the_nearest() {
     let error = contract("trip").unwrap_err().to_string();
-    assert_eq!(error, "there is no dataset `trip`; did you mean `trips`?; there are `orders`, `page_logs`, `trips`");
+    assert_eq!(error, "there is no dataset `trip`: there are `orders`, `page_logs`, `trips`; did you mean `trips`?");
+}
+
+#[test]
+fn the_example_in_the_manual_is_right() {
+    let manual = include_str!("../../../docs/contracts.md");
+    let example = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let contract = Contract::parse("docs/contracts.md", example).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(contract.partition_by(), ["event_date"]);
 }
 
 /// The problems of a file, each as `line: key: reason`.
@@ -100,7 +108,7 @@ fn every_problem_is_said_at_once() {
 #[test]
 fn a_contract_is_a_table() {
     let contract = contract("page_logs").unwrap();
-    let ddl = contract.ddl(&Table { location: "s3://lake/page_logs/", partitions: None });
+    let ddl = contract.ddl("s3://lake/page_logs/");
     let expected = "CREATE EXTERNAL TABLE IF NOT EXISTS `page_logs` (
   `event_timestamp` timestamp,
   `session_id` string,

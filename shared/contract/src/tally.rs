@@ -1,0 +1,165 @@
+//! What is kept of a group's values while they are counted, and the columns it makes.
+
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use arrow_array::builder::{
+    Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, TimestampMicrosecondBuilder,
+};
+use arrow_schema::{ArrowError, DataType, Field};
+
+use crate::plan::Aggregation;
+
+/// A sum that is too large for 64 bits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the sum `{0}` is larger than a 64-bit number; make its field a float64")]
+pub struct Overflow(String);
+
+/// Why there are no metrics.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The data's.
+    #[error(transparent)]
+    Overflow(#[from] Overflow),
+    /// A defect of ours.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+}
+
+/// What is kept for a metric of a group.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Tally {
+    pub(crate) count: u64,
+    int: i128,
+    /// With its running error (Neumaier), so that the order of rows hardly matters.
+    float: f64,
+    error: f64,
+    least: Number,
+    greatest: Number,
+}
+
+/// Whole numbers and everything that is counted in them, or floats.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Number {
+    None,
+    Int(i64),
+    Float(f64),
+}
+
+impl Tally {
+    pub(crate) const EMPTY: Self =
+        Self { count: 0, int: 0, float: 0.0, error: 0.0, least: Number::None, greatest: Number::None };
+
+    /// Counts a value in.
+    pub(crate) fn add(&mut self, number: Number) {
+        match number {
+            Number::None => return,
+            Number::Int(value) => self.int += i128::from(value),
+            Number::Float(value) => self.add_float(value),
+        }
+        self.count += 1;
+        self.stretch(number);
+    }
+
+    fn add_float(&mut self, value: f64) {
+        let sum = self.float + value;
+        self.error +=
+            if self.float.abs() >= value.abs() { (self.float - sum) + value } else { (value - sum) + self.float };
+        self.float = sum;
+    }
+
+    fn stretch(&mut self, number: Number) {
+        if number.is_below(self.least) {
+            self.least = number;
+        }
+        if self.greatest.is_below(number) || self.greatest == Number::None {
+            self.greatest = number;
+        }
+    }
+
+    /// Counts in what was counted elsewhere.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.int += other.int;
+        self.add_float(other.float);
+        self.error += other.error;
+        for number in [other.least, other.greatest] {
+            if number != Number::None {
+                self.stretch(number);
+            }
+        }
+    }
+}
+
+impl Number {
+    fn is_below(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => a < b,
+            (Self::Float(a), Self::Float(b)) => a < b,
+            (Self::None, _) => false,
+            (_, Self::None) => true,
+            _ => false,
+        }
+    }
+}
+
+/// A metric of all groups as a column. `unit` is what whole numbers of its field are counted in.
+pub(crate) fn column_of<'t>(
+    tallies: impl Iterator<Item = &'t Tally>,
+    how: Aggregation,
+    unit: f64,
+    field: &Field,
+) -> Result<ArrayRef, MetricsError> {
+    let too_large = || Overflow(field.name().clone());
+    let scale = match field.data_type() {
+        DataType::Decimal128(_, scale) => i32::from(*scale),
+        _ => 0,
+    };
+    let mut numbers = Vec::new();
+    for tally in tallies {
+        let some = tally.count > 0;
+        numbers.push(match how {
+            Aggregation::Count => Number::Int(i64::try_from(tally.count).unwrap_or(i64::MAX)),
+            _ if !some => Number::None,
+            Aggregation::Min(_) => tally.least,
+            Aggregation::Max(_) => tally.greatest,
+            Aggregation::Sum(_) if *field.data_type() == DataType::Float64 => Number::Float(tally.float + tally.error),
+            Aggregation::Sum(_) => Number::Int(i64::try_from(tally.int).map_err(|_| too_large())?),
+            Aggregation::Avg(_) => {
+                // A column is of whole numbers or of floats. One division: 6.60 / 3 is 2.2.
+                let count = tally.count as f64;
+                let float = tally.float + tally.error;
+                Number::Float(if float == 0.0 { tally.int as f64 / (unit * count) } else { float / count })
+            }
+        });
+    }
+    let ints = numbers.iter().map(|number| if let Number::Int(value) = number { Some(*value) } else { None });
+    let floats = numbers.iter().map(|number| if let Number::Float(value) = number { Some(*value) } else { None });
+    Ok(match field.data_type() {
+        DataType::Float64 => {
+            let mut builder = Float64Builder::new();
+            builder.extend(floats);
+            Arc::new(builder.finish())
+        }
+        DataType::Date32 => {
+            let mut builder = Date32Builder::new();
+            builder.extend(ints.map(|value| value.map(|value| value as i32)));
+            Arc::new(builder.finish())
+        }
+        DataType::Timestamp(..) => {
+            let mut builder = TimestampMicrosecondBuilder::new();
+            builder.extend(ints);
+            Arc::new(builder.finish().with_timezone("UTC"))
+        }
+        DataType::Decimal128(precision, _) => {
+            let mut builder = Decimal128Builder::new();
+            builder.extend(ints.map(|value| value.map(i128::from)));
+            Arc::new(builder.finish().with_precision_and_scale(*precision, scale as i8)?)
+        }
+        _ => {
+            let mut builder = Int64Builder::new();
+            builder.extend(ints);
+            Arc::new(builder.finish())
+        }
+    })
+}
