@@ -85,13 +85,13 @@ def main():
             if copied != csv:
                 wrong.append(f"{job_id}: the copy is not the bytes of its source")
 
-    landed = telemetry(s3, dest, wrong)
+    landed, letters = telemetry(s3, dest, wrong)
 
     print(f"\n{'JOB':<22}{'COMMAND':<10}{'OUTCOME':<9}{'ROWS':>6}{'BYTES':>9}{'MS':>6}  OUTPUT, OR WHY NOT")
     for r in results:
         cells = [str(r[k]) if r[k] is not None else "" for k in ("rows", "bytes", "ms")]
         print(f"{r['job']:<22}{r['command']:<10}{r['outcome']:<9}{cells[0]:>6}{cells[1]:>9}{cells[2]:>6}  {r['output'] or r['reason'] or ''}")
-    print(f"\ntelemetry: {landed} trips by weir produce, Kinesis, Firehose and transform are Parquet; 3 bad ones lie with the dead letters")
+    print(f"\ntelemetry: {landed} trips by weir produce, Kinesis, Firehose and transform are Parquet; {letters} bad ones lie with the dead letters")
     if not wrong:
         print(f"\nThe first rows of demo-{RUN}-csv, read by DuckDB:")
         print(duckdb.sql(f"SELECT id, pickupDate, passengerCount, gcDistance, tripDuration FROM '{local_copy(s3, dest, 'csv')}' LIMIT 3"))
@@ -120,7 +120,7 @@ def download(s3, bucket, prefix, name):
 
 
 def telemetry(s3, dest, wrong):
-    """Trips as NDJSON, three of them bad, through the telemetry stream into the table; how many landed."""
+    """Trips as NDJSON, three of them bad, through the telemetry stream into the table: how many landed, and how many bad ones are kept."""
     good = weir("generate", "trips", "--rows", "300", "--format", "ndjson").stdout.decode().splitlines()
     rows = [json.loads(line) | {"id": f"demo-{RUN}-{number}"} for number, line in enumerate(good)]
     bad = [rows[0] | {"id": f"demo-{RUN}-bad", "dropoffLatitude": 91}, rows[1] | {"id": f"demo-{RUN}-bad", "pickupDate": "2024-02-30"}, {"id": f"demo-{RUN}-bad"}]
@@ -140,7 +140,7 @@ def telemetry(s3, dest, wrong):
             letters += f"demo-{RUN}-bad" in base64.b64decode(json.loads(line).get("raw_base64", "")).decode()
     if landed != len(rows) or letters != len(bad):
         wrong.append(f"telemetry: {landed} of {len(rows)} trips landed, {letters} of {len(bad)} bad ones are accounted for")
-    return landed
+    return landed, letters
 
 
 def read_back(s3, bucket, name):

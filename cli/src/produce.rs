@@ -131,6 +131,8 @@ impl Produce {
         {
             return Err(Stop(2, format!("{} is what is to be sent; choose another file with --unsent", self.file)));
         }
+        // Before anything is read: what comes by a pipe comes once.
+        let shards = sink.shards().await?;
         let stop = Arc::new(AtomicBool::new(false));
         let reading = Reading { contract, key, format: self.format, rate: self.rate, stop: Arc::clone(&stop) };
         let (rows_in, rows_out) = mpsc::channel(4096);
@@ -138,7 +140,7 @@ impl Produce {
         let (report, unsent) = (Report::new(), Unsent::new(unsent));
         let mut sender =
             Sender { sink: Arc::new(sink), limits, most_attempts: self.attempts.max(1), stop, report, unsent };
-        let sent = sender.run(rows_out).await;
+        let sent = sender.run(shards, rows_out).await;
         sender.report.end();
         sender.unsent.finish()?;
         sent?;

@@ -86,7 +86,6 @@ pub(crate) struct Lanes {
     ready: BTreeSet<(Instant, usize)>,
     filling: BTreeSet<(Instant, usize)>,
     buffered_bytes: usize,
-    pub(crate) compress_failed: u64,
 }
 
 impl Lanes {
@@ -96,7 +95,7 @@ impl Lanes {
         let per_shard = if limits.aggregate { 4 } else { (2048 / shards.len().max(1)).max(4) };
         let lanes = std::iter::repeat_with(Lane::default).take(per_shard * shards.len()).collect();
         let (ready, filling) = (BTreeSet::new(), BTreeSet::new());
-        Self { limits, shards, per_shard, lanes, ready, filling, buffered_bytes: 0, compress_failed: 0 }
+        Self { limits, shards, per_shard, lanes, ready, filling, buffered_bytes: 0 }
     }
 
     pub(crate) fn shards(&self) -> &ShardMap {
@@ -150,14 +149,9 @@ impl Lanes {
             1 => (first.data.clone(), first.key.clone()),
             _ => (Bytes::from(aggregate.finish()), first.key.clone()),
         };
-        let data = match self.limits.compress.map(|codec| compress(codec, &plain)) {
-            Some(Ok(small)) => Bytes::from(small),
-            Some(Err(_)) => {
-                self.compress_failed += 1;
-                plain
-            }
-            None => plain,
-        };
+        // What can't be compressed goes as it is: consumers tell the two apart.
+        let compressed = self.limits.compress.and_then(|codec| compress(codec, &plain).ok());
+        let data = compressed.map_or(plain, Bytes::from);
         // Of several rows, the shard and not one row's key says where they go.
         let explicit_hash_key = if rows.len() > 1 && self.shards.len() > 1 {
             self.shards.get(shard).map(|shard| shard.first)

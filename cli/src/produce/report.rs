@@ -8,13 +8,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use weir_delivery::Failure;
 
-use super::lanes::{Packed, Row};
+use super::lanes::Packed;
 
 /// Counts of one run.
 pub(crate) struct Report {
     begun: Instant,
     bar: ProgressBar,
-    read: u64,
     rows: u64,
     row_bytes: u64,
     records: u64,
@@ -36,7 +35,6 @@ impl Report {
         Self {
             begun: Instant::now(),
             bar,
-            read: 0,
             rows: 0,
             row_bytes: 0,
             records: 0,
@@ -49,10 +47,6 @@ impl Report {
             // Up to an hour, to three digits.
             latency: Histogram::new_with_bounds(1, 3_600_000_000, 3).ok(),
         }
-    }
-
-    pub(crate) fn read(&mut self, _: &Row) {
-        self.read += 1;
     }
 
     pub(crate) fn sent(&mut self, packed: &Packed) {

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
+use weir_delivery::Failure;
 
 use super::lanes::{Lanes, Limits, Packed, Row};
 use super::report::Report;
+use super::shards::ShardMap;
 use super::sink::{Sink, Taken};
 use super::unsent::Unsent;
 use crate::Stop;
@@ -39,10 +41,10 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Sends what comes until it ends. Ctrl-C ends it early, after all that has been read is sent; a second one leaves the
+    /// Sends what comes until it ends, to a stream of these shards. Ctrl-C ends it early, after all that has been read is sent; a second one leaves the
     /// rest unsent.
-    pub(crate) async fn run(&mut self, mut rows: Receiver<Row>) -> Result<(), Stop> {
-        let mut lanes = Lanes::new(self.limits.clone(), self.sink.shards().await?);
+    pub(crate) async fn run(&mut self, shards: ShardMap, mut rows: Receiver<Row>) -> Result<(), Stop> {
+        let mut lanes = Lanes::new(self.limits.clone(), shards);
         let mut flying: JoinSet<Vec<Taken>> = JoinSet::new();
         let mut under_way: HashMap<Id, Arc<[Packed]>> = HashMap::new();
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Stop(1, error.to_string()))?;
@@ -101,8 +103,16 @@ impl Sender {
                     }
                 }
                 Some(done) = flying.join_next_with_id() => {
-                    let (id, taken) = done.map_err(|error| Stop(1, format!("a request broke down: {error}")))?;
+                    let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
                     if let Some(request) = under_way.remove(&id) {
+                        let taken = match done {
+                            Ok((_, taken)) => taken,
+                            // A defect of ours: its rows stay in hand.
+                            Err(error) => {
+                                let broken = Failure::passing("BrokeDown", format!("a request broke down: {error}"));
+                                vec![Taken::No(broken); request.len()]
+                            }
+                        };
                         resharded |= self.answered(&mut lanes, &request, taken, &mut strays)?;
                     }
                 }
@@ -135,7 +145,6 @@ impl Sender {
             self.report.failed(1, "a row is larger than a record may be");
             return self.unsent.keep(&row);
         }
-        self.report.read(&row);
         lanes.push(row);
         Ok(())
     }
