@@ -128,7 +128,7 @@ impl<'c> Shaper<'c> {
             (1.., _) => None,
             (0, Some(BadDocument { violation, .. })) => Some(violation.to_string()),
             (0, None) if shaped.dropped > 0 => return,
-            (0, None) => Some("it is empty".to_owned()),
+            (0, None) => Some("there is nothing in it".to_owned()),
         };
         shaped.fate = match failed {
             None => Fate::Ok(*from..self.lines.len(), keys.take().unwrap_or_default()),
@@ -159,6 +159,9 @@ impl<'c> Shaper<'c> {
     /// One document or several, with or without line breaks between them. After one that is broken, the next line may be
     /// well.
     fn documents(&mut self, payload: &Bytes, reading: &mut Reading) {
+        if payload.trim_ascii().is_empty() {
+            return reading.bad(Violation::unreadable("it is empty".to_owned()), payload.clone());
+        }
         let mut at = 0;
         loop {
             let rest = payload.get(at..).unwrap_or_default();
@@ -262,6 +265,13 @@ mod tests {
         assert_eq!(shaped.bad[0].raw, bad.as_bytes());
         assert_eq!((shaped.bad[1].index, &shaped.bad[1].raw[..]), (2, &b"{\"broken\":\n"[..]));
         assert!(matches!(shaped.fate, Fate::Ok(..)) && lines.len() > 100);
+    }
+
+    #[test]
+    fn an_empty_record_among_others_is_accounted_for() {
+        let (shaped, _) = shape(false, &aggregate(&[GOOD, " \n", "", GOOD]));
+        assert_eq!((shaped.clean, shaped.bad.len()), (2, 2));
+        assert_eq!((shaped.bad[1].index, shaped.bad[1].violation.to_string().contains("empty")), (2, true));
     }
 
     #[test]

@@ -74,6 +74,10 @@ pub fn open(bytes: &Bytes) -> Option<Vec<SubRecord>> {
     }
     let aggregated = AggregatedRecord::decode(message).ok()?;
     let table = |table: &[String], index: u64| table.get(usize::try_from(index).ok()?).cloned();
+    // A frame around nothing: as a plain record it is seen, as no records it would vanish.
+    if aggregated.records.is_empty() {
+        return None;
+    }
     let mut records = Vec::with_capacity(aggregated.records.len());
     for record in aggregated.records {
         records.push(SubRecord {
@@ -220,6 +224,7 @@ mod tests {
             assert_eq!(open(&good.slice(..length)), None, "{length} bytes");
         }
         assert_eq!(open(&Bytes::from_static(b"{\"a\":1}")), None);
+        assert_eq!(open(&Aggregate::new().finish().into()), None, "a frame around nothing");
     }
 
     #[test]
