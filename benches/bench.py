@@ -203,6 +203,8 @@ def main():
     # Before the local AWS is there to take its share of the cores.
     alone = {"transform": lambda: telemetry.transform(this), "kpl": lambda: telemetry.aggregates(this), "clean": lambda: telemetry.cleaning(this), "convert": conversions}
     beside = {"init": init, "jobs": jobs, "produce": lambda: telemetry.produce(this)}
+    if unknown := [name for name in what if name not in alone | beside]:
+        sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(alone | beside)}")
     for name in what:
         alone.get(name, lambda: None)()
     if any(name in beside for name in what):

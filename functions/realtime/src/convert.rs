@@ -55,16 +55,15 @@ impl Making {
         inputs: &[Arc<dyn Input>],
         output: &dyn Output,
         settings: &Settings,
-    ) -> Result<(Summary, Option<Cleaned>), ConvertError> {
+    ) -> Result<Cleaned, ConvertError> {
         let cleaning = |contract| Cleaning { contract, audience: Audience::Tables, now_micros: now_ms() as i64 * 1000 };
-        let cleaned = match self {
+        match self {
             Self::Convert(format, compression) => {
-                return Ok((convert(inputs, *format, *compression, output, settings)?, None));
+                convert(inputs, *format, *compression, output, settings).map(Cleaned::from)
             }
-            Self::Clean(contract) => clean(inputs, &cleaning(contract), output, settings)?,
-            Self::Aggregate(contract) => aggregate(inputs, &cleaning(contract), output, settings)?,
-        };
-        Ok((cleaned.summary.clone(), Some(cleaned)))
+            Self::Clean(contract) => clean(inputs, &cleaning(contract), output, settings),
+            Self::Aggregate(contract) => aggregate(inputs, &cleaning(contract), output, settings),
+        }
     }
 }
 
@@ -91,7 +90,7 @@ pub async fn run(
     });
     let converted =
         converted.await.map_err(|error| Failure::internal("Panic", format!("the conversion broke down: {error}")))?;
-    let (summary, cleaned) = match converted {
+    let cleaned = match converted {
         Ok(made) => made,
         Err(error) => {
             // Cleaning into many partitions may have closed files already; of a job that is not done, nothing is to be seen.
@@ -105,8 +104,8 @@ pub async fn run(
             };
         }
     };
-    remove_others(lake.as_ref(), &output, Some(&summary), lease_until_ms).await?;
-    Ok(Converted::Done(report(summary, cleaned, &output, count)))
+    remove_others(lake.as_ref(), &output, Some(&cleaned.summary), lease_until_ms).await?;
+    Ok(Converted::Done(report(cleaned, &output, count)))
 }
 
 /// The lake's own failure, where one comes back through the conversion, or what the data did wrong.
@@ -151,16 +150,13 @@ async fn remove_others(
 /// The most kinds of bad rows that a job's record tells of.
 const MOST_KINDS: usize = 10;
 
-fn report(summary: Summary, cleaned: Option<Cleaned>, output: &Location, objects: u64) -> Report {
+fn report(cleaned: Cleaned, output: &Location, objects: u64) -> Report {
+    let Cleaned { summary, dropped, broken, partitions, .. } = cleaned;
     let mut notes = summary.notes;
-    let mut dropped = 0;
-    if let Some(cleaned) = cleaned {
-        dropped = cleaned.dropped;
-        let broken = cleaned.broken.iter().take(MOST_KINDS);
-        notes.extend(broken.map(|(kind, count)| format!("bad rows: {count} where {kind}")));
-        if cleaned.partitions > 0 {
-            notes.push(format!("{} partitions", cleaned.partitions));
-        }
+    let broken = broken.iter().take(MOST_KINDS);
+    notes.extend(broken.map(|(kind, count)| format!("bad rows: {count} where {kind}")));
+    if partitions > 0 {
+        notes.push(format!("{partitions} partitions"));
     }
     if let Some((_, first)) = &summary.quarantine {
         notes.push(format!("the first row put aside: {first}"));

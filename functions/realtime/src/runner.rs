@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use weir_alerts::{Notice, Publisher, notify};
 use weir_command::{Action, Command, Mode};
-use weir_contract::contract;
+use weir_contract::{Contract, contract};
 use weir_delivery::{Failure, Fault, Outcome};
 use weir_formats::Settings;
 use weir_lake::{Lake, ObjectInfo, Page};
@@ -152,30 +152,32 @@ impl Runner {
         }
         let stop_ms = invocation.stop_ms();
         let stop = Arc::new(move || now_ms() >= stop_ms);
-        match command.action {
-            Action::Copy => match copy::run(&self.lake, command, first, job.progress.clone(), stop).await? {
-                Copied::Done(report) => Ok(Done::Finished(report)),
-                Copied::Unfinished(progress) => Ok(self.outlived(command, Some(progress), job)),
-            },
-            Action::Convert { .. } | Action::Clean | Action::Aggregate => {
-                let making = making(command)?;
-                let Some(objects) = self.all_data(command, first).await? else {
-                    return Ok(Done::Defer(format!("there are more than {MOST_OBJECTS} objects")));
+        let making = match command.action {
+            Action::Copy => {
+                return match copy::run(&self.lake, command, first, job.progress.clone(), stop).await? {
+                    Copied::Done(report) => Ok(Done::Finished(report)),
+                    Copied::Unfinished(progress) => Ok(self.outlived(command, Some(progress), job)),
                 };
-                let settings = Settings { stop, ..Settings::for_machine() };
-                let output = output_of(command, &job.id);
-                match convert::run(&self.lake, objects, making, output, settings, job.lease_until_ms).await? {
-                    Converted::Done(report) => Ok(Done::Finished(report)),
-                    Converted::OutOfTime if command.mode == Mode::Realtime && self.config.role == Role::Worker => {
-                        Err(Failure::user(
-                            "OutOfTime",
-                            "the job does not finish in the worker's time; leave out `mode`: `realtime`",
-                        ))
-                    }
-                    Converted::OutOfTime => Ok(self.outlived(command, None, job)),
-                    Converted::TooLarge(why) => Ok(Done::Defer(why)),
-                }
             }
+            Action::Convert { format, compression } => Making::Convert(format, compression),
+            Action::Clean => Making::Clean(dataset(command)?),
+            Action::Aggregate => Making::Aggregate(dataset(command)?),
+        };
+        let Some(objects) = self.all_data(command, first).await? else {
+            return Ok(Done::Defer(format!("there are more than {MOST_OBJECTS} objects")));
+        };
+        let settings = Settings { stop, ..Settings::for_machine() };
+        let output = output_of(command, &job.id);
+        match convert::run(&self.lake, objects, making, output, settings, job.lease_until_ms).await? {
+            Converted::Done(report) => Ok(Done::Finished(report)),
+            Converted::OutOfTime if command.mode == Mode::Realtime && self.config.role == Role::Worker => {
+                Err(Failure::user(
+                    "OutOfTime",
+                    "the job does not finish in the worker's time; leave out `mode`: `realtime`",
+                ))
+            }
+            Converted::OutOfTime => Ok(self.outlived(command, None, job)),
+            Converted::TooLarge(why) => Ok(Done::Defer(why)),
         }
     }
 
@@ -297,17 +299,10 @@ impl Runner {
     }
 }
 
-/// What a command makes of its input; of an unknown dataset, nothing.
-fn making(command: &Command) -> Result<Making, Failure> {
-    let contract = || {
-        let name = command.dataset.as_deref().unwrap_or_default();
-        contract(name).map(Arc::new).map_err(|error| Failure::user("UnknownDataset", error.to_string()))
-    };
-    Ok(match command.action {
-        Action::Convert { format, compression } => Making::Convert(format, compression),
-        Action::Aggregate => Making::Aggregate(contract()?),
-        Action::Clean | Action::Copy => Making::Clean(contract()?),
-    })
+/// The contract of the dataset that a command names.
+fn dataset(command: &Command) -> Result<Arc<Contract>, Failure> {
+    let name = command.dataset.as_deref().unwrap_or_default();
+    contract(name).map(Arc::new).map_err(|error| Failure::user("UnknownDataset", error.to_string()))
 }
 
 /// In hex.

@@ -45,6 +45,13 @@ pub struct Cleaned {
     pub partitions: u64,
 }
 
+/// A conversion: every row as it came.
+impl From<Summary> for Cleaned {
+    fn from(summary: Summary) -> Self {
+        Self { clean: summary.rows, summary, dropped: 0, broken: Vec::new(), partitions: 0 }
+    }
+}
+
 /// Cleans inputs into Parquet, a folder a partition.
 ///
 /// # Errors
