@@ -17,6 +17,7 @@
 
 use std::fmt::Write as _;
 
+use memchr::memchr2;
 use weir_values as values;
 
 use crate::error::{Rule, shown};
@@ -122,7 +123,7 @@ fn check(field: &Field, value: Value, cell: Cell<'_>, text: &str) -> Result<(), 
         return broken(Rule::OneOf, "it is not among the values the contract lists".to_owned());
     }
     if let Found::Text(text) = found {
-        if field.without_query && text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        if field.without_query && values::has_blank(text.as_bytes()) {
             return broken(Rule::Url, "a URL holds no blanks or control characters".to_owned());
         }
         if let Some(most) = field.max_length.filter(|most| text.len() > *most && text.chars().count() > *most) {
@@ -296,15 +297,21 @@ fn read(field: &Field, cell: Cell<'_>, text: &mut String) -> Option<Value> {
     }
 }
 
+/// Without Unicode's blanks around it. Mostly there are none, and its ends say so.
+fn trimmed(text: &str) -> &str {
+    match text.as_bytes() {
+        [b'!'..=b'~'] | [b'!'..=b'~', .., b'!'..=b'~'] => text,
+        _ => text.trim(),
+    }
+}
+
 fn read_text(field: &Field, cell: Cell<'_>, text: &mut String) -> Value {
     let from = text.len();
     match cell {
         Cell::Text(cell) => {
-            let cell = if field.trim { cell.trim() } else { cell };
-            let cell = match cell.find(['?', '#']).filter(|_| field.without_query) {
-                Some(end) => cell.get(..end).unwrap_or_default(),
-                None => cell,
-            };
+            let cell = if field.trim { trimmed(cell) } else { cell };
+            let query = if field.without_query { memchr2(b'?', b'#', cell.as_bytes()) } else { None };
+            let cell = query.map_or(cell, |end| cell.get(..end).unwrap_or_default());
             match field.lowercase {
                 true => text.extend(cell.chars().flat_map(char::to_lowercase)),
                 false => text.push_str(cell),

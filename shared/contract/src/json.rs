@@ -5,7 +5,7 @@
 //! a lone surrogate, a raw control character or bytes that are not UTF-8 makes a bad row.
 
 use jiter::{Jiter, JiterError, Peek};
-use weir_values as values;
+use weir_values::{self as values, Member, Token};
 
 use crate::cell::{Cell, Value};
 use crate::error::Rule;
@@ -25,9 +25,18 @@ impl Row<'_> {
     /// Reads the first document of `bytes`, which may be followed by others.
     pub fn read_json(&mut self, bytes: &[u8]) -> Read {
         self.begin();
+        if let Some(end) = self.read_flat(bytes) {
+            return Read { verdict: self.finish(), end: Some(end) };
+        }
         let mut json = Jiter::new(bytes);
         match self.members(&mut json) {
-            Ok(()) => Read { verdict: self.finish(), end: Some(json.current_index()) },
+            Ok(()) => {
+                let (verdict, end) = (self.finish(), json.current_index());
+                if verdict == Verdict::Clean {
+                    self.learn(bytes.get(..end));
+                }
+                Read { verdict, end: Some(end) }
+            }
             Err(violation) => {
                 // What is JSON but no object has an end.
                 let end = if violation.rule == Rule::Object { Some(json.current_index()) } else { None };
@@ -44,6 +53,32 @@ impl Row<'_> {
             }
             read => read.verdict,
         }
+    }
+
+    /// Reads a row that looks like one before it: where it ends. Otherwise nothing is taken.
+    #[inline]
+    fn read_flat(&mut self, bytes: &[u8]) -> Option<usize> {
+        let end = self.flat.read(bytes)?;
+        let text = std::str::from_utf8(bytes.get(..end)?).ok()?;
+        let flat = std::mem::take(&mut self.flat);
+        for (place, token, at) in flat.values() {
+            let cell = match (token, text.get(at).unwrap_or_default()) {
+                (Token::Text, text) => Cell::Text(text),
+                (Token::Number, number) => Cell::Number(number),
+                (Token::True, _) => Cell::Bool(true),
+                (Token::False, _) => Cell::Bool(false),
+                (Token::Null, _) => Cell::Null,
+            };
+            self.set(place, cell);
+        }
+        self.flat = flat;
+        Some(end)
+    }
+
+    fn learn(&mut self, row: Option<&[u8]>) {
+        let Some(row) = row.and_then(|row| std::str::from_utf8(row).ok()) else { return };
+        let contract = self.contract;
+        self.flat.learn(row, |name| Some(contract.place_of(name).map_or(Member::Unknown, Member::Column)));
     }
 
     fn members(&mut self, json: &mut Jiter<'_>) -> Result<(), Violation> {
@@ -148,6 +183,9 @@ impl Row<'_> {
             },
             Value::Float(number) => out.extend_from_slice(zmij::Buffer::new().format(number).as_bytes()),
             Value::Date(days) => quoted(out, |out| out.extend_from_slice(text_of_day(day, days))),
+            Value::Stamp(micros) if micros == self.now_micros => {
+                quoted(out, |out| out.extend_from_slice(&self.now_text))
+            }
             Value::Stamp(micros) => quoted(out, |out| {
                 out.extend_from_slice(text_of_day(day, values::days_of(micros)));
                 values::write_time(out, micros);
@@ -211,6 +249,10 @@ pub(crate) fn write_decimal(out: &mut Vec<u8>, number: i64, scale: u8) {
 fn write_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
+    if values::is_plain(rest) {
+        out.extend_from_slice(rest);
+        return out.push(b'"');
+    }
     while let Some(at) = rest.iter().position(|byte| *byte < b' ' || matches!(byte, b'"' | b'\\')) {
         let (plain, special) = rest.split_at(at);
         out.extend_from_slice(plain);

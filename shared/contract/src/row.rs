@@ -1,7 +1,7 @@
 //! One row: its cells as they come, its values, and the verdict.
 
 use sha2::{Digest, Sha256};
-use weir_values as values;
+use weir_values::{self as values, FlatRows};
 
 use crate::cell::{Cell, Value, value_of};
 use crate::error::Rule;
@@ -23,7 +23,9 @@ pub enum Verdict {
 pub struct Row<'c> {
     pub(crate) contract: &'c Contract,
     audience: Audience,
-    now_micros: i64,
+    pub(crate) now_micros: i64,
+    /// The same as text: most rows have it.
+    pub(crate) now_text: Vec<u8>,
     pub(crate) values: Vec<Value>,
     /// What the text values point into.
     pub(crate) text: String,
@@ -31,6 +33,8 @@ pub struct Row<'c> {
     worst: Option<(usize, Violation)>,
     /// The names of the last row's members in their order, and where they belong: the next row's are mostly the same.
     pub(crate) order: Vec<(String, Option<usize>)>,
+    /// Rows that look like the row before need not be parsed.
+    pub(crate) flat: FlatRows,
     /// The last day that was written, and its text: the next is mostly the same.
     pub(crate) day: (i32, Vec<u8>),
     /// `"name":` for each column, and its type.
@@ -40,15 +44,19 @@ pub struct Row<'c> {
 impl Contract {
     /// A row to be filled. `now_micros` is what derived columns take for the time, in microseconds since 1970.
     pub fn row(&self, audience: Audience, now_micros: i64) -> Row<'_> {
+        let mut now_text = Vec::new();
+        values::write_stamp(&mut now_text, now_micros);
         Row {
             contract: self,
             audience,
             now_micros,
+            now_text,
             values: vec![Value::Null; self.column_count()],
             text: String::new(),
             seen: 0,
             worst: None,
             order: Vec::new(),
+            flat: FlatRows::default(),
             day: (0, b"1970-01-01".to_vec()),
             keys: self.columns().map(|column| (format!("\"{}\":", column.name), column.kind)).collect(),
         }

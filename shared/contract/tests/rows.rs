@@ -260,6 +260,38 @@ proptest! {
         prop_assert_eq!(again, batch);
     }
 
+    /// A row is read the same after rows like it, when it is only compared with them, as by itself, when it is parsed.
+    #[test]
+    fn what_came_before_changes_nothing(
+        dataset in 0..3usize,
+        edits in prop::collection::vec((0..400usize, prop::sample::select(b"0123456789.-+eE\"\\{}[],: \t\x0c\x00\xffntrx".to_vec())), 0..4),
+        left_out in prop::collection::vec(0..20usize, 0..3),
+    ) {
+        let contract = contract(["trips", "page_logs", "orders"][dataset]).unwrap();
+        let sample = [trip(), page_log(), order()][dataset].clone();
+        let (mut after, mut alone) = (contract.row(Audience::Tables, NOW), contract.row(Audience::Tables, NOW));
+        prop_assert_eq!(after.read_json(sample.to_string().as_bytes()).verdict, Verdict::Clean);
+        let mut members = sample.as_object().unwrap().clone();
+        for place in left_out {
+            if let Some(name) = members.keys().nth(place).cloned() {
+                members.remove(&name);
+            }
+        }
+        let mut text = Value::Object(members).to_string().into_bytes();
+        for (at, byte) in edits {
+            let length = text.len();
+            text[at % length] = byte;
+        }
+        let (read, expected) = (after.read_json(&text), alone.read_json(&text));
+        prop_assert_eq!(&read, &expected, "{}", String::from_utf8_lossy(&text));
+        if read.verdict == Verdict::Clean {
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            after.write_json(&mut ours);
+            alone.write_json(&mut theirs);
+            prop_assert_eq!(ours, theirs);
+        }
+    }
+
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0..300usize) {
         let contract = contract("trips").unwrap();

@@ -11,6 +11,7 @@ use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use weir_values::is_plain;
 
 /// Lambda takes 6 MB back from a function (Lambda quotas, "Invocation payload"); what is more fails the whole batch.
 pub const MOST_RESPONSE_BYTES: usize = 6_000_000;
@@ -235,7 +236,7 @@ fn answer_bytes(record: &Record, answer: &Answer<'_>) -> usize {
 }
 
 fn of_text(text: &str) -> usize {
-    if is_plain(text) { text.len() } else { text.len() * 6 }
+    if is_plain(text.as_bytes()) { text.len() } else { text.len() * 6 }
 }
 
 /// The same, beside its frame and the record's id.
@@ -251,11 +252,6 @@ fn answer_bytes_beside(answer: &Answer<'_>) -> usize {
         }
         Answer::Dropped | Answer::ProcessingFailed => 0,
     }
-}
-
-fn is_plain(text: &str) -> bool {
-    // Without an early end, so that it is done many bytes at a time.
-    text.bytes().fold(true, |plain, byte| plain & (b' '..0x7f).contains(&byte) & (byte != b'"') & (byte != b'\\'))
 }
 
 /// Which records must be given back so that the response stays below the limit: from front to back, those that don't fit
@@ -318,7 +314,7 @@ pub fn respond(batch: &Batch, answers: &[Answer<'_>]) -> String {
 }
 
 fn push_text(out: &mut String, text: &str) {
-    if is_plain(text) {
+    if is_plain(text.as_bytes()) {
         out.push('"');
         out.push_str(text);
         out.push('"');

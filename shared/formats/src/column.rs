@@ -230,10 +230,6 @@ impl Members {
         self.columns.iter().position(|(known, _)| known == name)
     }
 
-    pub(crate) fn is_text(&self, place: usize) -> bool {
-        matches!(self.columns.get(place), Some((_, Column::Text(_))))
-    }
-
     /// The column at a known place, for the row being built. The caller enters each place once a row.
     #[inline]
     pub(crate) fn enter_at(&mut self, place: usize) -> Option<&mut Column> {

@@ -119,33 +119,40 @@ pub fn days_of(micros: i64) -> i32 {
     micros.div_euclid(MICROS_PER_DAY) as i32
 }
 
-fn push_two(out: &mut Vec<u8>, value: u32) {
-    out.extend_from_slice(&[b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8]);
+/// The two digits of a number below 100.
+fn digits(value: u32) -> [u8; 2] {
+    [b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8]
 }
 
 /// Appends `2024-02-29`, for days since 1970-01-01. A year of more than four digits is written as it is.
 pub fn write_date(out: &mut Vec<u8>, days: i32) {
-    // Civil from days (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+    let (year, month, day) = civil(days);
+    let (month, day) = (digits(month), digits(day));
+    match u32::try_from(year) {
+        Ok(year @ 0..=9999) => {
+            let (century, year) = (digits(year / 100), digits(year % 100));
+            let date = [century, year, [b'-', month[0]], [month[1], b'-'], day];
+            out.extend_from_slice(date.as_flattened());
+        }
+        _ => {
+            out.extend_from_slice(itoa::Buffer::new().format(year).as_bytes());
+            out.extend_from_slice(&[b'-', month[0], month[1], b'-', day[0], day[1]]);
+        }
+    }
+}
+
+/// Year, month and day of days since 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+fn civil(days: i32) -> (i64, u32, u32) {
     let shifted = i64::from(days) + 719_468;
     let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
+    // Below 146,097: small numbers are divided faster.
+    let day_of_era = shifted.rem_euclid(146_097) as u32;
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
-    let day = (day_of_year - (153 * month_index + 2) / 5 + 1) as u32;
-    let month = (if month_index < 10 { month_index + 3 } else { month_index - 9 }) as u32;
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    match u32::try_from(year) {
-        Ok(year @ 0..=9999) => {
-            push_two(out, year / 100);
-            push_two(out, year % 100);
-        }
-        _ => out.extend_from_slice(itoa::Buffer::new().format(year).as_bytes()),
-    }
-    out.push(b'-');
-    push_two(out, month);
-    out.push(b'-');
-    push_two(out, day);
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    (i64::from(year_of_era) + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// Appends `2024-02-29T12:34:56Z`, with the fraction's digits up to the last that isn't zero: RFC 3339, which both
@@ -159,20 +166,18 @@ pub fn write_stamp(out: &mut Vec<u8>, micros: i64) {
 pub fn write_time(out: &mut Vec<u8>, micros: i64) {
     let of_day = micros.rem_euclid(MICROS_PER_DAY);
     let (seconds, mut fraction) = ((of_day / 1_000_000) as u32, (of_day % 1_000_000) as u32);
-    out.push(b'T');
-    push_two(out, seconds / 3600);
-    out.push(b':');
-    push_two(out, seconds / 60 % 60);
-    out.push(b':');
-    push_two(out, seconds % 60);
-    if fraction > 0 {
-        out.push(b'.');
-        let mut place = 100_000;
-        while fraction > 0 {
-            out.push(b'0' + (fraction / place) as u8);
-            fraction %= place;
-            place /= 10;
-        }
+    let (hours, minutes, seconds) = (digits(seconds / 3600), digits(seconds / 60 % 60), digits(seconds % 60));
+    let time = [[b'T', hours[0]], [hours[1], b':'], minutes, [b':', seconds[0]]];
+    out.extend_from_slice(time.as_flattened());
+    if fraction == 0 {
+        return out.extend_from_slice(&[seconds[1], b'Z']);
+    }
+    out.extend_from_slice(&[seconds[1], b'.']);
+    let mut place = 100_000;
+    while fraction > 0 {
+        out.push(b'0' + (fraction / place) as u8);
+        fraction %= place;
+        place /= 10;
     }
     out.push(b'Z');
 }
