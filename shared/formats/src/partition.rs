@@ -12,6 +12,7 @@ use arrow_array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, SchemaRef};
 use arrow_select::take::take_record_batch;
+use crossbeam_channel::unbounded;
 use weir_command::{Compression, Format};
 use weir_contract::Contract;
 
@@ -244,11 +245,33 @@ impl<'a> Files<'a> {
 
     /// Makes all files visible.
     pub(crate) fn finish(&mut self) -> Result<(), ConvertError> {
-        while let Some((_, file)) = self.open.pop_first() {
-            self.bytes += file.finish()?;
-        }
+        self.bytes += finish_all(std::mem::take(&mut self.open).into_values())?;
         Ok(())
     }
+}
+
+/// A file's end is a wait for the network, and there may be thousands.
+const FINISHED_AT_ONCE: usize = 16;
+
+/// Makes files visible; their bytes. After one that can't be finished, those that are not begun are given up.
+fn finish_all(files: impl ExactSizeIterator<Item = File>) -> Result<u64, ConvertError> {
+    let threads = files.len().min(FINISHED_AT_ONCE);
+    let (give, files_out) = unbounded();
+    files.for_each(|file| drop(give.send(file)));
+    drop(give);
+    let finish = || {
+        let mut bytes = 0;
+        for file in &files_out {
+            bytes += file.finish().inspect_err(|_| files_out.try_iter().for_each(drop))?;
+        }
+        Ok(bytes)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(finish)).collect();
+        let broke = |_| ConvertError::Internal("a thread that finishes files broke down".to_owned());
+        let ended: Vec<_> = threads.into_iter().map(|thread| thread.join().map_err(broke).flatten()).collect();
+        ended.into_iter().sum()
+    })
 }
 
 /// An upload holds back up to a part of this size.

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
@@ -12,7 +14,7 @@ use serde_json::Value;
 use weir_command::Format;
 use weir_contract::{Audience, Contract, contract};
 use weir_formats::{
-    BytesInput, Cleaned, Cleaning, ConvertError, Input, MemoryOutput, Settings, aggregate, clean, convert,
+    BytesInput, Cleaned, Cleaning, ConvertError, Input, MemoryOutput, Output, Settings, Sink, aggregate, clean, convert,
 };
 
 fn settings() -> Settings {
@@ -67,6 +69,63 @@ fn quarantine(output: &MemoryOutput) -> Vec<Value> {
     let files = output.files();
     let text = String::from_utf8(files["_quarantine/part-00000.ndjson"].to_vec()).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// An output whose files take a while to be finished; of one partition they never are.
+#[derive(Default)]
+struct Slow {
+    files: MemoryOutput,
+    /// Files being finished now, and the most at a time.
+    ending: Arc<(AtomicUsize, AtomicUsize)>,
+    broken: Option<&'static str>,
+}
+
+struct SlowFile {
+    file: Box<dyn Sink>,
+    ending: Arc<(AtomicUsize, AtomicUsize)>,
+    broken: bool,
+}
+
+impl Output for Slow {
+    fn create(&self, name: &str) -> io::Result<Box<dyn Sink>> {
+        let broken = self.broken.is_some_and(|broken| name.contains(broken));
+        Ok(Box::new(SlowFile { file: self.files.create(name)?, ending: Arc::clone(&self.ending), broken }))
+    }
+}
+
+impl io::Write for SlowFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Sink for SlowFile {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        let (now, most) = &*self.ending;
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        now.fetch_sub(1, Ordering::SeqCst);
+        if self.broken { Err(io::Error::other("the disk is full")) } else { self.file.finish() }
+    }
+}
+
+#[test]
+fn files_of_many_partitions_are_finished_together_and_one_that_is_not_fails_them_all() {
+    let logs = contract("page_logs").unwrap();
+    let (text, ..) = page_logs(1_000);
+    let inputs: Vec<Arc<dyn Input>> = vec![Arc::new(BytesInput::new("logs.json", text))];
+    let slow = Slow::default();
+    let cleaned = clean(&inputs, &cleaning(&logs), &slow, &settings()).unwrap();
+    assert_eq!(cleaned.summary.files.len(), 10);
+    let bytes: usize = cleaned.summary.files.iter().map(|name| slow.files.files()[name].len()).sum();
+    assert_eq!(cleaned.summary.bytes_out, bytes as u64);
+    assert!(slow.ending.1.load(Ordering::SeqCst) > 1, "one after the other");
+    let slow = Slow { broken: Some("2024-03-05"), ..Slow::default() };
+    let error = clean(&inputs, &cleaning(&logs), &slow, &settings()).unwrap_err();
+    assert!(error.to_string().contains("the disk is full"), "{error}");
 }
 
 #[test]
