@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
@@ -23,6 +24,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+use crate::throttle;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,8 @@ pub enum Fault {
     Hold,
     /// Passed on, and answered when it is released.
     HoldAnswer,
+    /// Passed on without every so-manyth of its records, which the answer says are throttled (PutRecords, PutRecordBatch).
+    Throttle(u64),
     /// Passed on: the rule only counts.
     Count,
 }
@@ -73,6 +78,8 @@ pub struct Faults(Arc<Mutex<Vec<Armed>>>);
 /// What one request meets.
 struct Met {
     fault: Fault,
+    /// How many requests the rule has met before.
+    before: u64,
     held: Arc<AtomicU64>,
     released: watch::Receiver<bool>,
 }
@@ -132,6 +139,7 @@ impl Faults {
             if in_turn && met.is_none() && armed.rule.fault != Fault::Count {
                 met = Some(Met {
                     fault: armed.rule.fault.clone(),
+                    before: harmed,
                     held: Arc::clone(&armed.held),
                     released: armed.released.subscribe(),
                 });
@@ -230,11 +238,31 @@ async fn answer(
     let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let said = [parts.method.as_str(), " ", &path, "\n", target, "\n"].concat();
     let met = faults.meet(&[said.as_bytes(), &body].concat());
-    let mut forward = Request::from_parts(parts, Full::from(body));
-    *forward.uri_mut() = format!("{upstream}{path}").parse::<Uri>().map_err(io::Error::other)?;
-    let pass = || async { client.request(forward).await.map_err(io::Error::other) };
+    let firehose = target.starts_with("Firehose");
+    let uri = format!("{upstream}{path}").parse::<Uri>().map_err(io::Error::other)?;
+    let send = |body: Bytes| {
+        let mut forward = Request::from_parts(parts, Full::from(body));
+        *forward.uri_mut() = uri;
+        // It may be another one now.
+        forward.headers_mut().remove(CONTENT_LENGTH);
+        async { client.request(forward).await.map_err(io::Error::other) }
+    };
+    if let Some(Met { fault: Fault::Throttle(nth), before, .. }) = met
+        && let Some(thinned) = throttle::thin(&body, nth, before)
+    {
+        let answered = match thinned.is_empty() {
+            true => Bytes::new(),
+            false => {
+                send(thinned.request.clone()).await?.into_body().collect().await.map_err(io::Error::other)?.to_bytes()
+            }
+        };
+        let mut answer = say(200, thinned.answer(&answered, firehose));
+        answer.headers_mut().insert("content-type", HeaderValue::from_static("application/x-amz-json-1.1"));
+        return Ok(answer);
+    }
+    let pass = || send(body);
     let answered = match met {
-        None | Some(Met { fault: Fault::Count, .. }) => pass().await?,
+        None | Some(Met { fault: Fault::Count | Fault::Throttle(_), .. }) => pass().await?,
         Some(Met { fault: Fault::Status(status), .. }) => return Ok(say(status, "")),
         Some(Met { fault: Fault::Delay(ms), .. }) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;

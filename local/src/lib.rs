@@ -7,3 +7,4 @@ pub mod faults;
 pub mod mapping;
 pub mod poller;
 pub mod runtime;
+mod throttle;

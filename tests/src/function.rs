@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
+use weir_ledger::Store;
 use weir_local::faults::{Fault, Proxy, Rule};
 use weir_local::runtime::{Answer, Bootstrap, variables_of};
 
@@ -66,6 +67,25 @@ impl Stack {
         let binary = Path::new(BUILT).join(setting.built).join("bootstrap");
         let bootstrap = Bootstrap::start(&binary, &deployed, &variables, Stdio::null()).await?;
         Ok(Function { bootstrap, proxy })
+    }
+}
+
+impl Stack {
+    /// The worker takes a job over once its lease is over, as the sweep would have it.
+    ///
+    /// # Errors
+    /// If that does not happen within ten seconds.
+    pub async fn taken_over(&self, id: &str) -> Result<(), Failed> {
+        let worker = self.function(WORKER).await?;
+        let request = json!({"work": {"job_id": id}}).to_string();
+        for _ in 0..100 {
+            worker.invoke(&request, Duration::from_secs(60)).await?;
+            if self.ledger.get(id).await?.is_some_and(|job| job.state.is_final()) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(format!("{id} is never taken over").into())
     }
 }
 

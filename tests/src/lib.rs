@@ -32,6 +32,16 @@ pub async fn aws(arguments: &[&str]) -> Result<String, Failed> {
     Ok(String::from_utf8(done.stdout)?.trim().to_owned())
 }
 
+/// The built CLI, which lies beside the tests' own folder.
+///
+/// # Errors
+/// If the tests lie nowhere.
+pub fn cli() -> Result<tokio::process::Command, Failed> {
+    let tests = std::env::current_exe()?;
+    let folder = tests.parent().and_then(|deps| deps.parent()).ok_or("no target folder")?;
+    Ok(tokio::process::Command::new(folder.join("weir")))
+}
+
 /// The bucket that keeps the replay's dead letters.
 pub const SAMPLE_DEAD_LETTERS: &str = "weir-sample-dead-letters";
 

@@ -7,7 +7,7 @@ use weir_lake::Lake;
 use weir_ledger::{Job, Speed, State, Store};
 use weir_local::faults::Fault;
 use weir_local::runtime::Answer;
-use weir_tests::function::{Function, REALTIME, WORKER, failures, kinesis_event, sequence_number};
+use weir_tests::function::{Function, REALTIME, failures, kinesis_event, sequence_number};
 use weir_tests::{Failed, Stack};
 
 /// The steps of a job, by the request that begins each.
@@ -80,20 +80,6 @@ impl Case {
         assert_eq!(self.stack.lake.get(&part.location, None, 0, part.size).await?, ROWS, "{}", self.id);
         Ok(job)
     }
-
-    /// The worker takes the job over once its lease is over, as the sweep would have it.
-    async fn taken_over(&self) -> Result<(), Failed> {
-        let worker = self.stack.function(WORKER).await?;
-        let request = json!({"work": {"job_id": self.id}}).to_string();
-        for _ in 0..100 {
-            worker.invoke(&request, LONG).await?;
-            if self.stack.ledger.get(&self.id).await?.is_some_and(|job| job.state.is_final()) {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Err(format!("{} is never taken over", self.id).into())
-    }
 }
 
 /// A step's request is held, or is done and its answer held, and then the process is killed.
@@ -117,7 +103,7 @@ async fn kill(step: Step, fault: Fault) -> Result<(), Failed> {
         _ => {
             let again = case.stack.function(REALTIME).await?;
             assert_eq!(again.invoke(&case.event, LONG).await?, failures(&[]), "the shard is not held up");
-            case.taken_over().await?;
+            case.stack.taken_over(&case.id).await?;
         }
     }
     let job = case.done().await?;
@@ -139,7 +125,7 @@ async fn stall(step: Step, fault: Fault) -> Result<(), Failed> {
             let other = case.stack.function(REALTIME).await?;
             assert_eq!(other.invoke(&case.event, LONG).await?, failures(&[]));
         } else if !completed {
-            case.taken_over().await?;
+            case.stack.taken_over(&case.id).await?;
         }
         let done = case.done().await?;
         case.function.proxy.faults.release(rule);

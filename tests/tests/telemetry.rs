@@ -9,15 +9,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use weir_command::Location;
-use weir_tests::{Failed, Stack, aws};
+use weir_tests::{Failed, Stack, aws, cli};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// The built CLI, beside the tests' own folder.
 async fn weir(arguments: &[&str]) -> Result<Output, Failed> {
-    let tests = std::env::current_exe()?;
-    let folder = tests.parent().and_then(|deps| deps.parent()).ok_or("no target folder")?;
-    Ok(Command::new(folder.join("weir")).args(arguments).stdin(Stdio::null()).output().await?)
+    Ok(cli()?.args(arguments).stdin(Stdio::null()).output().await?)
 }
 
 /// Trips of this run as CSV, every fiftieth bad; how many are good, and how long they took in all.

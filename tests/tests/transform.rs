@@ -79,6 +79,35 @@ async fn every_event_is_answered_as_it_should_be() -> Result<(), Failed> {
     Ok(())
 }
 
+/// With dynamic partitioning on, as `TelemetryPartitioning=event` sets it.
+#[tokio::test]
+async fn partition_keys_are_given_where_they_are_wanted() -> Result<(), Failed> {
+    let stack = Stack::open("transform-keys").await?;
+    let function = stack.function_with(TRANSFORM, &[("PARTITION_KEYS", "on")]).await?;
+    let mut event: Value = serde_json::from_str(&std::fs::read_to_string(Path::new(FOLDER).join("direct-put.json"))?)?;
+    let records = event["records"].as_array_mut().ok_or("no records")?;
+    let data = STANDARD.decode(records[0]["data"].as_str().unwrap_or_default())?;
+    let text = String::from_utf8(data)?;
+    // Two days in one record: it can go to one of them only.
+    let mixed = format!("{text}\n{}", text.replace("2024-01-04", "2024-01-05"));
+    assert_ne!(mixed, format!("{text}\n{text}"));
+    let record = json!({"recordId": "mixed", "approximateArrivalTimestamp": 1, "data": STANDARD.encode(mixed)});
+    records.push(record);
+    let Answer::Response(response) = function.invoke(&event.to_string(), Duration::from_secs(60)).await? else {
+        return Err("no answer".into());
+    };
+    let answered: Value = serde_json::from_str(&response)?;
+    let keys: Vec<(&str, &Value)> = answered["records"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|record| (record["result"].as_str().unwrap_or_default(), &record["metadata"]["partitionKeys"]))
+        .collect();
+    let day = json!({"event_date": "2024-01-04", "pickup_hour": "9"});
+    assert_eq!(keys, [("Ok", &day), ("Ok", &day), ("ProcessingFailed", &Value::Null)]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_table_has_the_contracts_columns() -> Result<(), Failed> {
     let contract = weir_contract::contract("trips")?;

@@ -16,7 +16,7 @@ pub fn http_client() -> SharedHttpClient {
 
 /// The AWS configuration as the AWS CLI reads it (environment, profile, endpoint), with our client and patience.
 ///
-/// Three tries within seconds: what lasts longer is the caller's to retry, because a function pays for waiting.
+/// Four tries within seconds: what lasts longer is the caller's to retry, because a function pays for waiting.
 pub fn aws_config() -> ConfigLoader {
     let timeouts =
         TimeoutConfig::builder().connect_timeout(Duration::from_secs(3)).read_timeout(Duration::from_secs(30)).build();

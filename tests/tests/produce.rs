@@ -1,0 +1,201 @@
+//! `weir produce` to streams of the test's own, through a proxy that throttles and holds: what arrives, and in which order.
+#![allow(clippy::indexing_slicing)] // JSON by names
+
+use std::collections::BTreeMap;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::types::ShardIteratorType;
+use bytes::Bytes;
+use serde_json::Value;
+use weir_kpl::{MOST_BYTES, Unpacked, hash_key, unpack};
+use weir_local::faults::{Fault, Proxy, Rule};
+use weir_tests::{Failed, Stack, cli};
+
+const KEYS: usize = 23;
+
+/// A stream, gone with the test.
+struct Stream {
+    client: Client,
+    name: String,
+    proxy: Proxy,
+}
+
+/// A row as it was found: its number, and whether the KCL would hand it to anybody.
+struct Found {
+    number: usize,
+    delivered: bool,
+}
+
+impl Stream {
+    async fn new(name: &str, shards: i32) -> Result<Self, Failed> {
+        let stack = Stack::open(name).await?;
+        let client = Client::new(&stack.aws);
+        client.create_stream().stream_name(&stack.run).shard_count(shards).send().await?;
+        for _ in 0..100 {
+            let described = client.describe_stream_summary().stream_name(&stack.run).send().await?;
+            if described
+                .stream_description_summary()
+                .is_some_and(|summary| summary.stream_status().as_str() == "ACTIVE")
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let proxy = Proxy::start(0, &std::env::var("AWS_ENDPOINT_URL")?).await?;
+        Ok(Self { client, name: stack.run, proxy })
+    }
+
+    fn puts(&self, fault: Fault, after: u64) -> usize {
+        let contains = vec!["Kinesis_20131202.PutRecords".to_owned()];
+        self.proxy.faults.add(Rule { contains, fault, after, times: None })
+    }
+
+    async fn produce(&self, rows: usize, more: &[&str]) -> Result<Output, Failed> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("rows.ndjson");
+        let row = |number: usize| format!("{{\"id\":\"key-{}\",\"number\":{number}}}\n", number % KEYS);
+        std::fs::write(&path, (0..rows).map(row).collect::<String>())?;
+        let path = path.to_string_lossy();
+        let arguments = ["produce", &path, "--stream", &self.name, "--partition-key", "id", "--json", "--linger", "20"];
+        let mut command = cli()?;
+        command.args([&arguments[..], more].concat()).env("AWS_ENDPOINT_URL", self.proxy.endpoint());
+        Ok(command.current_dir(folder.path()).stdin(Stdio::null()).output().await?)
+    }
+
+    /// All rows in the open shards, by key, in the order of their shard.
+    async fn rows(&self) -> Result<BTreeMap<String, Vec<Found>>, Failed> {
+        let mut found: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+        for shard in self.client.list_shards().stream_name(&self.name).send().await?.shards() {
+            let range = shard.hash_key_range().ok_or("a shard without a range")?;
+            let range: std::ops::RangeInclusive<u128> =
+                range.starting_hash_key().parse()?..=range.ending_hash_key().parse()?;
+            let request = self.client.get_shard_iterator().stream_name(&self.name).shard_id(shard.shard_id());
+            let mut next = request.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await?.shard_iterator;
+            while let Some(iterator) = next {
+                let page = self.client.get_records().shard_iterator(iterator).send().await?;
+                for record in page.records() {
+                    let data = Bytes::copy_from_slice(record.data().as_ref());
+                    let key = record.partition_key().unwrap_or_default().to_owned();
+                    let users = match unpack(&data, &mut MOST_BYTES.clone())? {
+                        Unpacked::Plain => vec![(key, data)],
+                        Unpacked::One(plain) => vec![(key, plain)],
+                        Unpacked::Many(users) => {
+                            users.into_iter().map(|(user, _)| (user.partition_key, user.data)).collect()
+                        }
+                    };
+                    for (key, data) in users {
+                        let row: Value = serde_json::from_slice(&data)?;
+                        assert_eq!(row["id"], key.as_str());
+                        let number = usize::try_from(row["number"].as_u64().ok_or("no number")?)?;
+                        let delivered = range.contains(&hash_key(&key));
+                        found.entry(key).or_default().push(Found { number, delivered });
+                    }
+                }
+                next = page.next_shard_iterator.filter(|_| !page.records.is_empty());
+            }
+        }
+        Ok(found)
+    }
+
+    async fn delete(self) -> Result<(), Failed> {
+        self.client.delete_stream().stream_name(&self.name).send().await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn throttled_records_come_again_and_rows_of_a_key_stay_in_order() -> Result<(), Failed> {
+    const ROWS: usize = 1000;
+    for more in [
+        &["--aggregate", "off"][..],
+        &["--aggregate-bytes", "1500"],
+        &["--compress", "zstd", "--aggregate-bytes", "1500"],
+    ] {
+        let stream = Stream::new("throttled", 2).await?;
+        stream.puts(Fault::Throttle(3), 0);
+        let sent = stream.produce(ROWS, more).await?;
+        assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+        let said: Value = serde_json::from_slice(&sent.stdout)?;
+        assert_eq!((said["rows"].as_u64(), said["failed"].as_u64()), (Some(ROWS as u64), Some(0)), "{said}");
+        assert!(said["throttled"].as_u64() > Some(10) && said["throttled"] == said["retries"], "{said}");
+        let found = stream.rows().await?;
+        assert_eq!(found.len(), KEYS);
+        for (at, (key, rows)) in found.iter().enumerate() {
+            assert!(rows.iter().all(|row| row.delivered), "{key} is in another shard's aggregate");
+            let numbers: Vec<usize> = rows.iter().map(|row| row.number).collect();
+            let first = key.trim_start_matches("key-").parse::<usize>()?;
+            assert_eq!(numbers, (first..ROWS).step_by(KEYS).collect::<Vec<_>>(), "{more:?}, key {at}");
+        }
+        stream.delete().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_refused_to_the_end_is_kept_and_can_be_sent_again() -> Result<(), Failed> {
+    let stream = Stream::new("refused", 1).await?;
+    stream.puts(Fault::Throttle(1), 0);
+    let folder = tempfile::tempdir()?;
+    let unsent = folder.path().join("unsent.ndjson");
+    let unsent = unsent.to_string_lossy();
+    let sent = stream.produce(100, &["--attempts", "2", "--unsent", &unsent]).await?;
+    assert_eq!(sent.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&sent.stderr).contains("100 rows were not sent"), "{sent:?}");
+    stream.proxy.faults.clear();
+    let arguments = ["produce", &unsent, "--stream", &stream.name, "--partition-key", "id"];
+    let again = cli()?.args(arguments).stdin(Stdio::null()).output().await?;
+    assert!(again.status.success(), "{again:?}");
+    let found = stream.rows().await?;
+    assert_eq!(found.values().map(Vec::len).sum::<usize>(), 100);
+    assert!(found.values().all(|rows| rows.is_sorted_by_key(|row| row.number)));
+    stream.delete().await
+}
+
+/// The stream is split under the producer. The emulator forgets a shard that is split, so what it holds is read before.
+#[tokio::test]
+async fn a_stream_that_is_resharded_gets_every_row_where_it_is_delivered() -> Result<(), Failed> {
+    const ROWS: usize = 3000;
+    let stream = Stream::new("resharded", 1).await?;
+    let held = stream.puts(Fault::Hold, 2);
+    let split = async {
+        for _ in 0..3000 {
+            // All requests that are ever under way at a time: nothing comes to the shard that is read now.
+            if stream.proxy.faults.held(held) > 0
+                && stream.proxy.faults.seen(held) == stream.proxy.faults.held(held) + 2
+            {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let before = stream.rows().await?;
+                let shards = stream.client.list_shards().stream_name(&stream.name).send().await?;
+                let shard = shards.shards().first().ok_or("no shard")?.shard_id().to_owned();
+                let half = (u128::MAX / 2 + 1).to_string();
+                let request = stream.client.split_shard().stream_name(&stream.name).shard_to_split(shard);
+                request.new_starting_hash_key(half).send().await?;
+                stream.proxy.faults.release(held);
+                return Ok::<_, Failed>(before);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Err("nothing was held".into())
+    };
+    let (sent, before) = tokio::join!(stream.produce(ROWS, &["--aggregate-bytes", "1500"]), split);
+    let (sent, before) = (sent?, before?);
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    let said: Value = serde_json::from_slice(&sent.stdout)?;
+    assert!(said["resent"].as_u64() > Some(0), "what came to the wrong shard is sent again: {said}");
+    let after = stream.rows().await?;
+    for key in (0..KEYS).map(|key| format!("key-{key}")) {
+        let delivered =
+            [&before, &after].into_iter().filter_map(|rows| rows.get(&key)).flatten().filter(|row| row.delivered);
+        let mut first_seen = Vec::new();
+        for row in delivered {
+            if !first_seen.contains(&row.number) {
+                first_seen.push(row.number);
+            }
+        }
+        let first = key.trim_start_matches("key-").parse::<usize>()?;
+        assert_eq!(first_seen, (first..ROWS).step_by(KEYS).collect::<Vec<_>>(), "{key}: lost, or out of order");
+    }
+    stream.delete().await
+}
