@@ -23,7 +23,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::read(|name| {
         Some(match name {
             "CONTRACTS" => format!("bench={dataset}"),
-            "PARTITION_KEYS" => "off".to_owned(),
             other => other.to_lowercase(),
         })
     })?;

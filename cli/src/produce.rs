@@ -1,5 +1,6 @@
 //! `weir produce`: rows to a Kinesis stream or a delivery stream.
 
+mod channel;
 mod input;
 mod lanes;
 mod report;
@@ -14,7 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use tokio::sync::mpsc;
 use weir_contract::contract;
 use weir_kpl::Codec;
 
@@ -89,8 +89,11 @@ enum Compression {
 const AGGREGATE_BYTES: usize = 51_200;
 /// JSON shrinks to a fifth and less: then a record is about as large as an uncompressed one.
 const COMPRESSED_AGGREGATE_BYTES: usize = 256 << 10;
-/// The most that is held in memory.
+/// The most that waits to be sent or is under way.
 const BUFFER_BYTES: usize = 32 << 20;
+/// The most that is read ahead of that.
+const AHEAD_ROWS: usize = 4096;
+const AHEAD_BYTES: usize = 8 << 20;
 
 impl Produce {
     pub(crate) async fn run(&self, stack: &Stack) -> Result<(), Stop> {
@@ -135,7 +138,7 @@ impl Produce {
         let shards = sink.shards().await?;
         let stop = Arc::new(AtomicBool::new(false));
         let reading = Reading { contract, key, format: self.format, rate: self.rate, stop: Arc::clone(&stop) };
-        let (rows_in, rows_out) = mpsc::channel(4096);
+        let (rows_in, rows_out) = channel::bounded(AHEAD_ROWS, AHEAD_BYTES);
         let reader = std::thread::spawn(move || reading.run(input, &rows_in));
         let (report, unsent) = (Report::new(), Unsent::new(unsent));
         let mut sender =

@@ -83,7 +83,7 @@ async fn every_event_is_answered_as_it_should_be() -> Result<(), Failed> {
 #[tokio::test]
 async fn partition_keys_are_given_where_they_are_wanted() -> Result<(), Failed> {
     let stack = Stack::open("transform-keys").await?;
-    let function = stack.function_with(TRANSFORM, &[("PARTITION_KEYS", "on")]).await?;
+    let function = stack.function_with(TRANSFORM, &[("CONTRACTS", "weir-trips=trips+keys")]).await?;
     let mut event: Value = serde_json::from_str(&std::fs::read_to_string(Path::new(FOLDER).join("direct-put.json"))?)?;
     let records = event["records"].as_array_mut().ok_or("no records")?;
     let data = STANDARD.decode(records[0]["data"].as_str().unwrap_or_default())?;

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::RngExt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use tokio::sync::mpsc::Sender;
 use weir_contract::{Contract, Type};
 
+use super::channel::RowsIn;
 use super::lanes::Row;
 
 /// How rows are written.
@@ -48,7 +48,7 @@ pub(crate) fn open(path: &str) -> io::Result<Box<dyn Read + Send>> {
 
 impl Reading {
     /// Until the input ends or nobody wants more.
-    pub(crate) fn run(&self, input: Box<dyn Read + Send>, rows: &Sender<Row>) -> io::Result<()> {
+    pub(crate) fn run(&self, input: Box<dyn Read + Send>, rows: &RowsIn) -> io::Result<()> {
         let mut input = BufReader::with_capacity(1 << 20, input);
         let format = match self.format {
             Some(format) => format,
@@ -64,15 +64,19 @@ impl Reading {
         }
     }
 
-    fn lines(&self, mut input: BufReader<impl Read>, pace: &mut Pace, rows: &Sender<Row>) -> io::Result<()> {
-        let mut line = Vec::new();
+    fn lines(&self, mut input: BufReader<impl Read>, pace: &mut Pace, rows: &RowsIn) -> io::Result<()> {
+        let (mut line, mut number) = (Vec::new(), 0u64);
         loop {
             line.clear();
             if pace.stopped() && !input.buffer().contains(&b'\n') {
                 return Ok(());
             }
-            if input.read_until(b'\n', &mut line)? == 0 {
+            if input.by_ref().take(MOST_ROW_BYTES).read_until(b'\n', &mut line)? == 0 {
                 return Ok(());
+            }
+            number += 1;
+            if line.len() as u64 == MOST_ROW_BYTES {
+                return Err(too_large(&format!("line {number}"), "is it NDJSON?"));
             }
             let document = line.trim_ascii();
             if document.is_empty() {
@@ -86,9 +90,9 @@ impl Reading {
         }
     }
 
-    fn table(&self, input: BufReader<impl Read>, pace: &mut Pace, rows: &Sender<Row>) -> io::Result<()> {
-        let cut = Rc::new(Cell::new(false));
-        let input = Stopping { input, stop: Arc::clone(&self.stop), cut: Rc::clone(&cut) };
+    fn table(&self, input: BufReader<impl Read>, pace: &mut Pace, rows: &RowsIn) -> io::Result<()> {
+        let (cut, since) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+        let input = Stopping { input, stop: Arc::clone(&self.stop), cut: Rc::clone(&cut), since: Rc::clone(&since) };
         let mut table = csv::ReaderBuilder::new().flexible(true).from_reader(input);
         let names: Vec<String> =
             table.headers().map_err(io::Error::other)?.iter().map(|name| name.trim().to_owned()).collect();
@@ -96,6 +100,7 @@ impl Reading {
         let place = self.key.as_ref().and_then(|key| names.iter().position(|name| self.same_column(name, key)));
         let mut record = csv::ByteRecord::new();
         while table.read_byte_record(&mut record).map_err(io::Error::other)? {
+            since.set(0);
             // What the early end cut in two is no row.
             if cut.get() {
                 break;
@@ -148,12 +153,21 @@ impl Reading {
     }
 }
 
+/// Nothing that is a row is larger: a record holds a megabyte. It is read whole, so there must be an end.
+const MOST_ROW_BYTES: u64 = 64 << 20;
+
+fn too_large(what: &str, hint: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what} is larger than {} MiB; {hint}", MOST_ROW_BYTES >> 20))
+}
+
 /// Ends when it is told to, once everything that was read ahead has been used.
 struct Stopping<R> {
     input: BufReader<R>,
     stop: Arc<AtomicBool>,
     /// Whether it has ended so.
     cut: Rc<Cell<bool>>,
+    /// Bytes since the last row.
+    since: Rc<Cell<u64>>,
 }
 
 impl<R: Read> Read for Stopping<R> {
@@ -162,7 +176,12 @@ impl<R: Read> Read for Stopping<R> {
             self.cut.set(true);
             return Ok(0);
         }
-        self.input.read(buffer)
+        let count = self.input.read(buffer)?;
+        self.since.set(self.since.get() + count as u64);
+        if self.since.get() > MOST_ROW_BYTES {
+            return Err(too_large("a row", "is a quote left open?"));
+        }
+        Ok(count)
     }
 }
 
@@ -180,7 +199,7 @@ impl Pace {
     }
 
     /// False if nobody wants more.
-    fn send(&mut self, rows: &Sender<Row>, key: Option<String>, data: Bytes) -> bool {
+    fn send(&mut self, rows: &RowsIn, key: Option<String>, data: Bytes) -> bool {
         if let Some(rate) = self.rate {
             let due = self.begun + Duration::from_secs_f64(self.sent as f64 / rate);
             while Instant::now() < due && !self.stopped() {
@@ -190,7 +209,7 @@ impl Pace {
         self.sent += 1;
         let key = key.filter(|key| !key.is_empty()).map(|key| key.chars().take(MOST_KEY_CHARS).collect());
         let key = key.unwrap_or_else(|| format!("{:032x}", rand::rng().random::<u128>()));
-        rows.blocking_send(Row { key, data, read_at: Instant::now() }).is_ok()
+        rows.send(Row { key, data, read_at: Instant::now() })
     }
 }
 
@@ -238,14 +257,14 @@ impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Find<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::produce::channel::bounded;
 
     fn read(text: &'static str, key: Option<&str>) -> Vec<(String, String)> {
         let contract = weir_contract::contract("trips").unwrap();
         let reading = Reading { contract, key: key.map(str::to_owned), format: None, rate: None, stop: Arc::default() };
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(100);
+        let (sender, mut receiver) = bounded(100, 1 << 20);
         reading.run(Box::new(text.as_bytes()), &sender).unwrap();
-        drop(sender);
-        std::iter::from_fn(|| receiver.blocking_recv())
+        std::iter::from_fn(|| receiver.try_recv())
             .map(|row| (row.key, String::from_utf8(row.data.to_vec()).unwrap()))
             .collect()
     }
@@ -261,6 +280,17 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_end_is_not_read_for_ever() {
+        for (start, said) in [("{\"a\":1}\n{", "line 2 is larger"), ("id,source\na,1\nb,\"", "a row is larger")] {
+            let contract = weir_contract::contract("trips").unwrap();
+            let reading = Reading { contract, key: None, format: None, rate: None, stop: Arc::default() };
+            let (sender, _receiver) = bounded(100, 1 << 20);
+            let error = reading.run(Box::new(start.as_bytes().chain(io::repeat(b'x'))), &sender).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    #[test]
     fn numbers_are_written_as_json_does() {
         let rows = read("id,gcDistance,tripDuration\na,.5,-7\nb,-.5,0.5\n", Some("id"));
         assert_eq!(rows[0].1, r#"{"id":"a","gcDistance":".5","tripDuration":-7}"#);
@@ -272,13 +302,12 @@ mod tests {
         let stopped = |text: &'static str| {
             let contract = weir_contract::contract("trips").unwrap();
             let stop = Arc::new(AtomicBool::new(false));
-            let (sender, mut receiver) = tokio::sync::mpsc::channel(100);
+            let (sender, mut receiver) = bounded(100, 1 << 20);
             let reading = Reading { contract, key: None, format: None, rate: None, stop: Arc::clone(&stop) };
             stop.store(true, Ordering::Relaxed);
             // All of it is read ahead at once, before the first row is asked for.
             reading.run(Box::new(text.as_bytes()), &sender).unwrap();
-            drop(sender);
-            std::iter::from_fn(|| receiver.blocking_recv()).count()
+            std::iter::from_fn(|| receiver.try_recv()).count()
         };
         assert_eq!(stopped("{\"a\":1}\n{\"a\":2}\n{\"a\":"), 2);
         assert_eq!(stopped("id,source\na,1\nb,2\nc,"), 2);

@@ -24,7 +24,7 @@ pub(crate) struct Row {
 
 impl Row {
     /// About what it takes here: its data, its key more than once, and what holds them.
-    fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.data.len() + 3 * self.key.len() + 256
     }
 }

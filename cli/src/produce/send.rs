@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::Receiver;
 use tokio::task::{Id, JoinError, JoinSet};
 use weir_delivery::Failure;
 
+use super::channel::RowsOut;
 use super::lanes::{Lanes, Limits, Packed, Row};
 use super::report::Report;
 use super::shards::ShardMap;
@@ -43,7 +43,7 @@ pub(crate) struct Sender {
 impl Sender {
     /// Sends what comes until it ends, to a stream of these shards. Ctrl-C ends it early, after all that has been read is sent; a second one leaves the
     /// rest unsent.
-    pub(crate) async fn run(&mut self, shards: ShardMap, mut rows: Receiver<Row>) -> Result<(), Stop> {
+    pub(crate) async fn run(&mut self, shards: ShardMap, mut rows: RowsOut) -> Result<(), Stop> {
         let mut lanes = Lanes::new(self.limits.clone(), shards);
         let mut flying: JoinSet<Vec<Taken>> = JoinSet::new();
         let mut under_way: HashMap<Id, Arc<[Packed]>> = HashMap::new();
@@ -192,9 +192,9 @@ impl Sender {
 
     /// Keeps everything whose end isn't known, and what the reader has handed over. What was under way may have arrived as
     /// well.
-    fn leave(&mut self, mut left: Vec<Row>, rows: &mut Receiver<Row>) -> Result<(), Stop> {
+    fn leave(&mut self, mut left: Vec<Row>, rows: &mut RowsOut) -> Result<(), Stop> {
         rows.close();
-        while let Ok(row) = rows.try_recv() {
+        while let Some(row) = rows.try_recv() {
             left.push(row);
         }
         self.report.failed(left.len() as u64, "interrupted");

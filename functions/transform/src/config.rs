@@ -1,7 +1,6 @@
 //! What the template tells the function, read once.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use weir_contract::{Contract, contract};
 use weir_settings::Variables;
@@ -13,10 +12,17 @@ pub struct Config {
     pub stack: String,
     /// `DEAD_LETTER_BUCKET`.
     pub dead_letter_bucket: String,
-    /// `CONTRACTS`: `delivery-stream=dataset,…`.
-    pub contracts: HashMap<String, Arc<Contract>>,
-    /// `PARTITION_KEYS`: whether answers carry keys for dynamic partitioning: `on` or `off`.
-    pub partition_keys: bool,
+    /// `CONTRACTS`, by delivery stream: `delivery-stream=dataset,…`, or `delivery-stream=dataset+keys`.
+    pub contracts: HashMap<String, Applied>,
+}
+
+/// What is done with a delivery stream's records.
+#[derive(Debug)]
+pub struct Applied {
+    /// What they are cleaned by.
+    pub contract: Contract,
+    /// Whether answers carry the keys that the stream partitions by dynamically.
+    pub keys: bool,
 }
 
 impl Config {
@@ -32,22 +38,20 @@ impl Config {
         for entry in listed.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             match entry.split_once('=') {
                 None => variables.problem("CONTRACTS", format!("`{entry}` must be `delivery-stream=dataset`")),
-                Some((stream, dataset)) => match contract(dataset.trim()) {
-                    Ok(contract) => {
-                        contracts.insert(stream.trim().to_owned(), Arc::new(contract));
+                Some((stream, dataset)) => {
+                    let dataset = dataset.trim();
+                    let without = dataset.strip_suffix("+keys");
+                    match contract(without.unwrap_or(dataset)) {
+                        Ok(contract) => {
+                            contracts.insert(stream.trim().to_owned(), Applied { contract, keys: without.is_some() });
+                        }
+                        Err(error) => variables.problem("CONTRACTS", format!("`{entry}`: {error}")),
                     }
-                    Err(error) => variables.problem("CONTRACTS", format!("`{entry}`: {error}")),
-                },
+                }
             }
         }
-        let switch = |value: &str| match value {
-            "on" => Some(true),
-            "off" => Some(false),
-            _ => None,
-        };
-        let partition_keys = variables.one_of("PARTITION_KEYS", switch, "`on` or `off`").unwrap_or_default();
         variables.finish()?;
-        Ok(Self { stack, dead_letter_bucket, contracts, partition_keys })
+        Ok(Self { stack, dead_letter_bucket, contracts })
     }
 }
 
@@ -58,22 +62,21 @@ mod tests {
     #[test]
     fn contracts_by_delivery_stream() {
         let config = Config::read(|name| {
-            Some(if name == "CONTRACTS" { "weir-trips=trips, weir-logs=page_logs" } else { "on" }.to_owned())
+            Some(if name == "CONTRACTS" { "weir-trips=trips+keys, weir-logs=page_logs, " } else { "x" }.to_owned())
         })
         .unwrap();
-        assert_eq!(config.contracts["weir-logs"].name(), "page_logs");
-        assert!(config.partition_keys);
+        let found = |stream: &str| (config.contracts[stream].contract.name(), config.contracts[stream].keys);
+        assert_eq!((found("weir-trips"), found("weir-logs")), (("trips", true), ("page_logs", false)));
     }
 
     #[test]
     fn every_problem_is_said_at_once() {
         let said = Config::read(|name| match name {
             "CONTRACTS" => Some("weir-trips=trip,loose".into()),
-            "PARTITION_KEYS" => Some("yes".into()),
             _ => None,
         })
         .unwrap_err();
-        for word in ["STACK", "DEAD_LETTER_BUCKET", "did you mean `trips`?", "`loose`", "`yes`"] {
+        for word in ["STACK", "DEAD_LETTER_BUCKET", "did you mean `trips`?", "`loose`"] {
             assert!(said.contains(word), "{word}: {said}");
         }
     }
