@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub enum Fault {
     /// Passed on, and answered when it is released.
     HoldAnswer,
     /// Passed on without every so-manyth of its records, which the answer says are throttled (PutRecords, PutRecordBatch).
-    Throttle(u64),
+    Throttle(NonZeroU64),
     /// Passed on: the rule only counts.
     Count,
 }
@@ -240,27 +241,27 @@ async fn answer(
     let met = faults.meet(&[said.as_bytes(), &body].concat());
     let firehose = target.starts_with("Firehose");
     let uri = format!("{upstream}{path}").parse::<Uri>().map_err(io::Error::other)?;
-    let send = |body: Bytes| {
-        let mut forward = Request::from_parts(parts, Full::from(body));
-        *forward.uri_mut() = uri;
-        // It may be another one now.
-        forward.headers_mut().remove(CONTENT_LENGTH);
-        async { client.request(forward).await.map_err(io::Error::other) }
-    };
+    let mut forward = Request::from_parts(parts, Full::from(body.clone()));
+    *forward.uri_mut() = uri;
+    let send = |forward| async { client.request(forward).await.map_err(io::Error::other) };
     if let Some(Met { fault: Fault::Throttle(nth), before, .. }) = met
         && let Some(thinned) = throttle::thin(&body, nth, before)
     {
-        let answered = match thinned.is_empty() {
-            true => Bytes::new(),
-            false => {
-                send(thinned.request.clone()).await?.into_body().collect().await.map_err(io::Error::other)?.to_bytes()
+        let mut answered = Bytes::new();
+        if !thinned.is_empty() {
+            *forward.body_mut() = Full::from(thinned.request.clone());
+            forward.headers_mut().remove(CONTENT_LENGTH);
+            let said = send(forward).await?;
+            if !said.status().is_success() {
+                return Ok(said.map(BodyExt::boxed));
             }
-        };
+            answered = said.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
+        }
         let mut answer = say(200, thinned.answer(&answered, firehose));
         answer.headers_mut().insert("content-type", HeaderValue::from_static("application/x-amz-json-1.1"));
         return Ok(answer);
     }
-    let pass = || send(body);
+    let pass = || send(forward);
     let answered = match met {
         None | Some(Met { fault: Fault::Count | Fault::Throttle(_), .. }) => pass().await?,
         Some(Met { fault: Fault::Status(status), .. }) => return Ok(say(status, "")),

@@ -2,6 +2,8 @@
 //!
 //! Source: Kinesis API reference, PutRecords; Firehose API reference, PutRecordBatch.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -13,10 +15,10 @@ pub(crate) struct Thinned {
 
 /// Takes every `nth` record out of a request, counted from `number`, which should be another for each request: so a record
 /// that comes again by itself gets through. `None` for what has no records.
-pub(crate) fn thin(request: &[u8], nth: u64, number: u64) -> Option<Thinned> {
+pub(crate) fn thin(request: &[u8], nth: NonZeroU64, number: u64) -> Option<Thinned> {
     let mut request: Map<String, Value> = serde_json::from_slice(request).ok()?;
     let records = request.get_mut("Records")?.as_array_mut()?;
-    let refused: Vec<bool> = (0..records.len() as u64).map(|at| (at + number).is_multiple_of(nth.max(1))).collect();
+    let refused: Vec<bool> = (0..records.len() as u64).map(|at| (at + number).is_multiple_of(nth.get())).collect();
     let mut each = refused.iter();
     records.retain(|_| each.next() == Some(&false));
     Some(Thinned { request: Bytes::from(serde_json::to_vec(&request).ok()?), refused })
@@ -56,10 +58,14 @@ impl Thinned {
 mod tests {
     use super::*;
 
+    fn every(nth: u64) -> NonZeroU64 {
+        NonZeroU64::new(nth).unwrap()
+    }
+
     #[test]
     fn some_records_are_refused_and_the_others_answered_as_the_service_did() {
         let request = json!({"StreamName": "s", "Records": [{"Data": "a"}, {"Data": "b"}, {"Data": "c"}]}).to_string();
-        let thinned = thin(request.as_bytes(), 3, 2).unwrap();
+        let thinned = thin(request.as_bytes(), every(3), 2).unwrap();
         let passed: Value = serde_json::from_slice(&thinned.request).unwrap();
         assert_eq!(passed, json!({"StreamName": "s", "Records": [{"Data": "a"}, {"Data": "c"}]}));
         let said = json!({"FailedRecordCount": 0, "Records": [{"SequenceNumber": "1"}, {"SequenceNumber": "2"}]});
@@ -73,10 +79,10 @@ mod tests {
     #[test]
     fn one_record_alone_is_refused_and_comes_through_the_next_time() {
         let request = br#"{"Records": [{"Data": "a"}]}"#;
-        assert!(thin(request, 2, 0).unwrap().is_empty());
-        assert!(!thin(request, 2, 1).unwrap().is_empty());
-        assert!(thin(b"{}", 2, 0).is_none() && thin(b"", 2, 0).is_none());
-        let answer: Value = serde_json::from_slice(&thin(request, 1, 0).unwrap().answer(b"", true)).unwrap();
+        assert!(thin(request, every(2), 0).unwrap().is_empty());
+        assert!(!thin(request, every(2), 1).unwrap().is_empty());
+        assert!(thin(b"{}", every(2), 0).is_none() && thin(b"", every(2), 0).is_none());
+        let answer: Value = serde_json::from_slice(&thin(request, every(1), 0).unwrap().answer(b"", true)).unwrap();
         assert_eq!(answer["FailedPutCount"], 1);
     }
 }

@@ -68,9 +68,7 @@ impl Stack {
         let bootstrap = Bootstrap::start(&binary, &deployed, &variables, Stdio::null()).await?;
         Ok(Function { bootstrap, proxy })
     }
-}
 
-impl Stack {
     /// The worker takes a job over once its lease is over, as the sweep would have it.
     ///
     /// # Errors

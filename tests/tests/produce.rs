@@ -2,6 +2,8 @@
 #![allow(clippy::indexing_slicing)] // JSON by names
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -9,11 +11,13 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::process::Command;
 use weir_kpl::{MOST_BYTES, Unpacked, hash_key, unpack};
 use weir_local::faults::{Fault, Proxy, Rule};
 use weir_tests::{Failed, Stack, cli};
 
 const KEYS: usize = 23;
+const THIRD: NonZeroU64 = NonZeroU64::MIN.saturating_add(2);
 
 /// A stream, gone with the test.
 struct Stream {
@@ -52,16 +56,24 @@ impl Stream {
         self.proxy.faults.add(Rule { contains, fault, after, times: None })
     }
 
-    async fn produce(&self, rows: usize, more: &[&str]) -> Result<Output, Failed> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("rows.ndjson");
-        let row = |number: usize| format!("{{\"id\":\"key-{}\",\"number\":{number}}}\n", number % KEYS);
+    /// The CLI with so many rows of these keys, filled up to about so many bytes.
+    fn command(&self, folder: &Path, rows: usize, bytes: usize, more: &[&str]) -> Result<Command, Failed> {
+        let path = folder.join("rows.ndjson");
+        let fill = "x".repeat(bytes.saturating_sub(40));
+        let row =
+            |number: usize| format!("{{\"id\":\"key-{}\",\"number\":{number},\"fill\":\"{fill}\"}}\n", number % KEYS);
         std::fs::write(&path, (0..rows).map(row).collect::<String>())?;
         let path = path.to_string_lossy();
         let arguments = ["produce", &path, "--stream", &self.name, "--partition-key", "id", "--json", "--linger", "20"];
         let mut command = cli()?;
         command.args([&arguments[..], more].concat()).env("AWS_ENDPOINT_URL", self.proxy.endpoint());
-        Ok(command.current_dir(folder.path()).stdin(Stdio::null()).output().await?)
+        command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(command)
+    }
+
+    async fn produce(&self, rows: usize, more: &[&str]) -> Result<Output, Failed> {
+        let folder = tempfile::tempdir()?;
+        Ok(self.command(folder.path(), rows, 50, more)?.output().await?)
     }
 
     /// All rows in the open shards, by key, in the order of their shard.
@@ -114,7 +126,7 @@ async fn throttled_records_come_again_and_rows_of_a_key_stay_in_order() -> Resul
         &["--compress", "zstd", "--aggregate-bytes", "1500"],
     ] {
         let stream = Stream::new("throttled", 2).await?;
-        stream.puts(Fault::Throttle(3), 0);
+        stream.puts(Fault::Throttle(THIRD), 0);
         let sent = stream.produce(ROWS, more).await?;
         assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
         let said: Value = serde_json::from_slice(&sent.stdout)?;
@@ -136,7 +148,7 @@ async fn throttled_records_come_again_and_rows_of_a_key_stay_in_order() -> Resul
 #[tokio::test]
 async fn what_is_refused_to_the_end_is_kept_and_can_be_sent_again() -> Result<(), Failed> {
     let stream = Stream::new("refused", 1).await?;
-    stream.puts(Fault::Throttle(1), 0);
+    stream.puts(Fault::Throttle(NonZeroU64::MIN), 0);
     let folder = tempfile::tempdir()?;
     let unsent = folder.path().join("unsent.ndjson");
     let unsent = unsent.to_string_lossy();
@@ -150,6 +162,43 @@ async fn what_is_refused_to_the_end_is_kept_and_can_be_sent_again() -> Result<()
     let found = stream.rows().await?;
     assert_eq!(found.values().map(Vec::len).sum::<usize>(), 100);
     assert!(found.values().all(|rows| rows.is_sorted_by_key(|row| row.number)));
+    stream.delete().await
+}
+
+/// Ctrl-C while everything waits for a stream that does not answer: what has been read is sent, when it does again.
+#[tokio::test]
+async fn an_interrupted_producer_sends_all_that_it_has_read() -> Result<(), Failed> {
+    const ROWS: usize = 60_000;
+    let stream = Stream::new("interrupted", 1).await?;
+    let held = stream.puts(Fault::Hold, 0);
+    let folder = tempfile::tempdir()?;
+    let producer = stream.command(folder.path(), ROWS, 1000, &[])?.spawn()?;
+    let pid = producer.id().ok_or("it is gone")?.to_string();
+    let interrupt = async {
+        for _ in 0..1000 {
+            // As many as are ever under way: all room is taken soon.
+            if stream.proxy.faults.held(held) >= 8 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        std::process::Command::new("kill").args(["-INT", &pid]).status()?;
+        // Longer than a quiet reader is waited for.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stream.proxy.faults.release(held);
+        Ok::<_, Failed>(())
+    };
+    let (ended, interrupted) = tokio::join!(producer.wait_with_output(), interrupt);
+    let (ended, ()) = (ended?, interrupted?);
+    assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
+    let said: Value = serde_json::from_slice(&ended.stdout)?;
+    let mut numbers: Vec<usize> = stream.rows().await?.into_values().flatten().map(|row| row.number).collect();
+    numbers.sort_unstable();
+    assert!(numbers.len() > 10_000 && numbers.len() < ROWS, "{said}");
+    assert_eq!(said["rows"].as_u64(), Some(numbers.len() as u64), "{said}");
+    // The first so many of the file, without a gap.
+    assert!(numbers.iter().enumerate().all(|(at, number)| at == *number), "{said}");
     stream.delete().await
 }
 

@@ -41,8 +41,8 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Sends what comes until it ends, to a stream of these shards. Ctrl-C ends it early, after all that has been read is sent; a second one leaves the
-    /// rest unsent.
+    /// Sends what comes until it ends, to a stream of these shards. Ctrl-C ends it early, after all that has been read is
+    /// sent; a second one leaves the rest unsent.
     pub(crate) async fn run(&mut self, shards: ShardMap, mut rows: RowsOut) -> Result<(), Stop> {
         let mut lanes = Lanes::new(self.limits.clone(), shards);
         let mut flying: JoinSet<Vec<Taken>> = JoinSet::new();
@@ -75,7 +75,7 @@ impl Sender {
                     Ok(shards) => shards,
                     Err(stop) => {
                         let left = stray.into_iter().map(|(row, _)| row).chain(waiting).collect();
-                        self.leave(left, &mut rows)?;
+                        self.leave(left, &mut rows).await?;
                         return Err(stop);
                     }
                 };
@@ -93,15 +93,29 @@ impl Sender {
             if flying.is_empty() && lanes.is_empty() && ended {
                 return Ok(());
             }
+            let listening = !ended && !resharded && !lanes.is_full();
+            if !listening {
+                // A reader that nobody listens to is not quiet.
+                quiet = quiet.map(|_| Instant::now() + QUIET);
+            }
             let due = lanes.next_due().filter(|_| flying.len() < AT_ONCE && !resharded);
             tokio::select! {
-                count = rows.recv_many(&mut buffer, 256), if !ended && !resharded && !lanes.is_full() => {
-                    ended |= count == 0;
-                    quiet = quiet.map(|_| Instant::now() + QUIET);
-                    for row in buffer.drain(..) {
-                        self.take(&mut lanes, row)?;
+                // In this order: while rows come, the reader is not quiet.
+                biased;
+                _ = interrupt.recv() => {
+                    interrupts += 1;
+                    if interrupts > 1 {
+                        flying.abort_all();
+                        let mut left: Vec<Row> = strays.into_iter().map(|(row, _)| row).collect();
+                        left.extend(under_way.values().flat_map(|request| request.iter()).flat_map(|one| one.rows.clone()));
+                        left.extend(lanes.give_up());
+                        return self.leave(left, &mut rows).await;
                     }
+                    self.report.say("interrupted: sending what has been read; once more leaves it unsent");
+                    self.stop.store(true, Ordering::Relaxed);
+                    quiet = Some(Instant::now() + QUIET);
                 }
+                _ = tick.tick() => self.report.show(flying.len()),
                 Some(done) = flying.join_next_with_id() => {
                     let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
                     if let Some(request) = under_way.remove(&id) {
@@ -116,24 +130,18 @@ impl Sender {
                         resharded |= self.answered(&mut lanes, &request, taken, &mut strays)?;
                     }
                 }
-                () = sleep_until(due) => {}
-                () = sleep_until(quiet), if !ended && !resharded && !lanes.is_full() => {
-                    ended = true;
-                    rows.close();
-                }
-                _ = tick.tick() => self.report.show(flying.len()),
-                _ = interrupt.recv() => {
-                    interrupts += 1;
-                    if interrupts > 1 {
-                        flying.abort_all();
-                        let mut left: Vec<Row> = strays.into_iter().map(|(row, _)| row).collect();
-                        left.extend(under_way.values().flat_map(|request| request.iter()).flat_map(|one| one.rows.clone()));
-                        left.extend(lanes.give_up());
-                        return self.leave(left, &mut rows);
+                count = rows.recv_many(&mut buffer, 256), if listening => {
+                    ended |= count == 0;
+                    quiet = quiet.map(|_| Instant::now() + QUIET);
+                    for row in buffer.drain(..) {
+                        self.take(&mut lanes, row)?;
                     }
-                    self.report.say("interrupted: sending what has been read; once more leaves it unsent");
-                    self.stop.store(true, Ordering::Relaxed);
-                    quiet = Some(Instant::now() + QUIET);
+                }
+                () = sleep_until(due) => {}
+                // What is on its way already still comes, and then the end.
+                () = sleep_until(quiet), if listening => {
+                    quiet = None;
+                    rows.close();
                 }
             }
         }
@@ -192,11 +200,9 @@ impl Sender {
 
     /// Keeps everything whose end isn't known, and what the reader has handed over. What was under way may have arrived as
     /// well.
-    fn leave(&mut self, mut left: Vec<Row>, rows: &mut RowsOut) -> Result<(), Stop> {
+    async fn leave(&mut self, mut left: Vec<Row>, rows: &mut RowsOut) -> Result<(), Stop> {
         rows.close();
-        while let Some(row) = rows.try_recv() {
-            left.push(row);
-        }
+        while rows.recv_many(&mut left, 256).await > 0 {}
         self.report.failed(left.len() as u64, "interrupted");
         left.iter().try_for_each(|row| self.unsent.keep(row))
     }

@@ -269,3 +269,21 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest);
     out.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Audience, Verdict, contract};
+
+    #[test]
+    fn a_row_like_a_clean_one_is_not_parsed() {
+        let logs = contract("page_logs").unwrap();
+        let mut row = logs.row(Audience::Tables, 0);
+        let log = br#"{"event_timestamp":"2024-03-01T12:00:00Z","session_id":"s","page_url":"/","user_id":5,"TTI":1,"TTAR":2,"agent":"x"}"#;
+        row.begin();
+        assert_eq!(row.read_flat(log), None);
+        assert_eq!(row.read_json(log).verdict, Verdict::Clean);
+        row.begin();
+        assert_eq!(row.read_flat(log), Some(log.len()));
+        assert_eq!(row.finish(), Verdict::Clean);
+    }
+}

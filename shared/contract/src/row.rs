@@ -33,7 +33,7 @@ pub struct Row<'c> {
     worst: Option<(usize, Violation)>,
     /// The names of the last row's members in their order, and where they belong: the next row's are mostly the same.
     pub(crate) order: Vec<(String, Option<usize>)>,
-    /// Rows that look like the row before need not be parsed.
+    /// Rows that look like rows before need not be parsed.
     pub(crate) flat: FlatRows,
     /// The last day that was written, and its text: the next is mostly the same.
     pub(crate) day: (i32, Vec<u8>),

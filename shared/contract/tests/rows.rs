@@ -284,6 +284,8 @@ proptest! {
         }
         let (read, expected) = (after.read_json(&text), alone.read_json(&text));
         prop_assert_eq!(&read, &expected, "{}", String::from_utf8_lossy(&text));
+        let digits = Value::Object(sample.as_object().unwrap().clone()).to_string().replacen(":", &format!(":{},\"x\":", "1".repeat(4301)), 1);
+        prop_assert_eq!(after.read_json(digits.as_bytes()), alone.read_json(digits.as_bytes()));
         if read.verdict == Verdict::Clean {
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             after.write_json(&mut ours);

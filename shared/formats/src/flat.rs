@@ -1,4 +1,4 @@
-//! JSON rows that look like the row before, into columns: see [`FlatRows`].
+//! JSON rows that look like rows before, into columns: see [`FlatRows`].
 //!
 //! Only a value that contradicts its column is found when values before it are taken: then all of the block is thrown away
 //! and read again.
@@ -10,12 +10,12 @@ use weir_values::{FlatRows, Member, Token};
 use crate::column::{Column, Members, Mismatch};
 use crate::value;
 
-/// The row before.
+/// The rows before.
 #[derive(Debug, Default)]
 pub(crate) struct Flat(FlatRows);
 
 impl Flat {
-    /// Reads a row that looks like the one before; `None` if it doesn't, and then nothing was taken.
+    /// Reads a row that looks like one before; `None` if it doesn't, and then nothing was taken.
     #[inline]
     pub(crate) fn read(&mut self, row: &str, members: &mut Members) -> Option<Result<(), Mismatch>> {
         if self.0.read(row.as_bytes())? != row.len() {

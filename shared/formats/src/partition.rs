@@ -245,7 +245,7 @@ impl<'a> Files<'a> {
 
     /// Makes all files visible.
     pub(crate) fn finish(&mut self) -> Result<(), ConvertError> {
-        self.bytes += finish_all(std::mem::take(&mut self.open).into_values())?;
+        self.bytes += finish_all(std::mem::take(&mut self.open).into_values(), self.settings)?;
         Ok(())
     }
 }
@@ -253,8 +253,8 @@ impl<'a> Files<'a> {
 /// A file's end is a wait for the network, and there may be thousands.
 const FINISHED_AT_ONCE: usize = 16;
 
-/// Makes files visible; their bytes. After one that can't be finished, those that are not begun are given up.
-fn finish_all(files: impl ExactSizeIterator<Item = File>) -> Result<u64, ConvertError> {
+/// Makes files visible; their bytes. After one that can't be finished, or out of time, those that are not begun are given up.
+fn finish_all(files: impl ExactSizeIterator<Item = File>, settings: &Settings) -> Result<u64, ConvertError> {
     let threads = files.len().min(FINISHED_AT_ONCE);
     let (give, files_out) = unbounded();
     files.for_each(|file| drop(give.send(file)));
@@ -262,7 +262,8 @@ fn finish_all(files: impl ExactSizeIterator<Item = File>) -> Result<u64, Convert
     let finish = || {
         let mut bytes = 0;
         for file in &files_out {
-            bytes += file.finish().inspect_err(|_| files_out.try_iter().for_each(drop))?;
+            let finished = if settings.stopped() { Err(ConvertError::Stopped) } else { file.finish() };
+            bytes += finished.inspect_err(|_| files_out.try_iter().for_each(drop))?;
         }
         Ok(bytes)
     };

@@ -11,7 +11,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         return None;
     }
     let word = word.to_lowercase();
-    let distance = |near: &'a str| (strsim::damerau_levenshtein(&word, near), near);
+    let distance = |near: &'a str| (strsim::damerau_levenshtein(&word, &near.to_lowercase()), near);
     known.into_iter().map(distance).filter(|(far, _)| *far < FAR).min().map(|(_, near)| near)
 }
 

@@ -1,7 +1,7 @@
 //! JSON rows that look like rows before: no arrays or objects in them, and members in an order that is known.
 //!
-//! Nearly every file and stream of events is made of such rows, with a member more or less. Once a row is known, the next is
-//! compared with it, text by text between the values, instead of being parsed; only its values are looked at. Whatever is different, escaped or wrong
+//! Nearly every file and stream of events is made of such rows, with a member more or less. Once a row is known, the next
+//! is compared with it, text by text between the values, instead of being parsed; only its values are looked at. Whatever is different, escaped or wrong
 //! anywhere in a row leaves it to a careful reader, before anything of it is taken.
 
 use std::ops::Range;
@@ -97,8 +97,8 @@ pub struct FlatRows {
     wait: usize,
 }
 
-/// More members than this, in all their orders, are not remembered.
-const MOST_NODES: usize = 256;
+/// More members than this, in all their orders, are not remembered; of one row, all are.
+const MOST_NODES: usize = 1024;
 
 impl FlatRows {
     /// Reads the row at the beginning of `bytes` if it looks like one that was learnt: where it ends. Its values are
@@ -121,7 +121,7 @@ impl FlatRows {
         }
     }
 
-    /// The values of the row that was read: the places of their columns, each once, what they are, and where. Of a text,
+    /// The values of the row that was read, if one was: the places of their columns, each once, what they are, and where. Of a text,
     /// what is between the quotes.
     pub fn values(&self) -> impl Iterator<Item = (usize, Token, Range<usize>)> {
         let known = |(member, value): &(Member, Value)| match member {
@@ -141,8 +141,8 @@ impl FlatRows {
         // Where every row is different there is no use in it.
         self.learnt += 1;
         self.wait = self.learnt;
-        let Some(leads) = leads_of(row, member_of).filter(|leads| leads.len() <= MOST_NODES) else { return };
-        if self.nodes.len() + leads.len() > MOST_NODES {
+        let Some(leads) = leads_of(row, member_of) else { return };
+        if self.nodes.len() >= MOST_NODES {
             self.nodes.clear();
             self.first.clear();
         }
@@ -229,13 +229,16 @@ fn value_at(bytes: &[u8], at: usize) -> Option<(Value, usize)> {
     }
 }
 
+/// What `jiter` reads of a number before its point; longer ones are left to it.
+const MOST_DIGITS: usize = 4300;
+
 /// How long the number is that `bytes` begins with (RFC 8259, 6).
 #[inline]
 fn number_end(bytes: &[u8]) -> Option<usize> {
     let digits = |at: usize| at + bytes.iter().skip(at).take_while(|byte| byte.is_ascii_digit()).count();
     let whole = usize::from(bytes.first() == Some(&b'-'));
     let mut end = digits(whole);
-    if end == whole || end > whole + 1 && bytes.get(whole) == Some(&b'0') {
+    if end == whole || end > whole + MOST_DIGITS || end > whole + 1 && bytes.get(whole) == Some(&b'0') {
         return None;
     }
     if bytes.get(end) == Some(&b'.') {
@@ -318,7 +321,7 @@ mod tests {
             let row = format!(r#"{{"m{number}": 1, "n{number}": 2}}"#);
             rows.wait = 0;
             rows.learn(&row, member);
-            assert!(rows.nodes.len() <= MOST_NODES);
+            assert!(rows.nodes.len() <= MOST_NODES + 1);
             assert_eq!(rows.read(row.as_bytes()), Some(row.len()));
         }
     }
@@ -350,6 +353,7 @@ mod tests {
             assert_eq!(alike(FIRST, &FIRST.replacen(from, to, 1)), None, "{to}");
         }
         assert_eq!(alike(FIRST, ""), None);
+        assert_eq!(alike(FIRST, &FIRST.replacen("1.5", &"1".repeat(MOST_DIGITS + 1), 1)), None);
     }
 
     #[test]
