@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use weir_contract::contract;
 use weir_kpl::Codec;
 
@@ -28,11 +28,12 @@ use unsent::Unsent;
 
 /// Send rows: CSV with a header, or one JSON object a line.
 #[derive(Args)]
+#[command(group = ArgGroup::new("destination").required(true).args(["stream", "delivery_stream"]))]
 pub(crate) struct Produce {
     /// A file, or - for standard input.
     file: String,
     /// The Kinesis stream.
-    #[arg(long, conflicts_with = "delivery_stream", required_unless_present = "delivery_stream")]
+    #[arg(long)]
     stream: Option<String>,
     /// The Firehose delivery stream, put to directly.
     #[arg(long)]

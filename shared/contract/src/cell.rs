@@ -117,7 +117,7 @@ fn check(field: &Field, value: Value, cell: Cell<'_>, text: &str) -> Result<(), 
     let outside = field.min.as_ref().is_some_and(|min| found.is_below(min))
         || field.max.as_ref().is_some_and(|max| found.is_above(max));
     if outside {
-        return broken(Rule::Range, field.describe_range());
+        return broken(Rule::Range, format!("it must be {}", field.range()));
     }
     if !field.one_of.is_empty() && !field.one_of.iter().any(|listed| found.is(listed)) {
         return broken(Rule::OneOf, "it is not among the values the contract lists".to_owned());
@@ -253,12 +253,12 @@ impl Field {
         format!("it must be a {} from year 1 to 9999, such as {}", self.kind, formats.join(" or "))
     }
 
-    /// What `min` and `max` ask for.
-    pub(crate) fn describe_range(&self) -> String {
-        let mut reason = String::from("it must be");
+    /// What `min` and `max` ask for: "at least 1 and at most 9".
+    pub(crate) fn range(&self) -> String {
+        let mut range = String::new();
         for (word, bound) in [("at least", &self.min), ("at most", &self.max)] {
             let Some(bound) = bound else { continue };
-            let and = if reason.ends_with("be") { "" } else { " and" };
+            let and = if range.is_empty() { "" } else { " and " };
             let bound = match (bound, self.kind) {
                 (Bound::Int(days), Type::Date) => written(|out| values::write_date(out, *days as i32)),
                 (Bound::Int(micros), Type::Timestamp) => written(|out| values::write_stamp(out, *micros)),
@@ -269,9 +269,9 @@ impl Field {
                 (Bound::Float(number), _) => number.to_string(),
                 (Bound::Bool(_) | Bound::Text(_), _) => continue,
             };
-            let _ = write!(reason, "{and} {word} {bound}");
+            let _ = write!(range, "{and}{word} {bound}");
         }
-        reason
+        range
     }
 }
 

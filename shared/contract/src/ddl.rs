@@ -28,7 +28,7 @@ impl Contract {
                     notes.push("required".to_owned());
                 }
                 if field.min.is_some() || field.max.is_some() {
-                    notes.push(field.describe_range().replace("it must be ", ""));
+                    notes.push(field.range());
                 }
                 let other: Vec<&str> = self.aliases(place).filter(|alias| *alias != column.name).collect();
                 if !other.is_empty() {
