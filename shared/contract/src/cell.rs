@@ -97,7 +97,8 @@ pub(crate) fn value_of(field: &Field, cell: Cell<'_>, text: &mut String) -> Resu
         text.truncate(begin);
         return Err(misfit(field, cell));
     };
-    if field.min.is_some() || field.max.is_some() || !field.one_of.is_empty() || field.kind == Type::String {
+    let bounded = field.min.is_some() || field.max.is_some() || field.max_length.is_some();
+    if bounded || field.without_query || !field.one_of.is_empty() {
         check(field, value, cell, text)?;
     }
     Ok(value)

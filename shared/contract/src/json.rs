@@ -155,20 +155,19 @@ impl Row<'_> {
 
     /// Appends the clean row as a JSON object. What is null is left out.
     pub fn write_json(&mut self, out: &mut Vec<u8>) {
-        let mut separator = b'{';
+        let begin = out.len();
         let mut day = std::mem::take(&mut self.day);
         for ((key, kind), value) in self.keys.iter().zip(&self.values) {
-            if *value == Value::Null {
-                continue;
+            if *value != Value::Null {
+                out.extend_from_slice(key.as_bytes());
+                self.write_value(out, *kind, *value, &mut day);
             }
-            out.push(separator);
-            separator = b',';
-            out.extend_from_slice(key.as_bytes());
-            self.write_value(out, *kind, *value, &mut day);
         }
         self.day = day;
-        if separator == b'{' {
-            out.push(b'{');
+        // Where the first member's comma is, or would be.
+        match out.get_mut(begin) {
+            Some(comma) => *comma = b'{',
+            None => out.push(b'{'),
         }
         out.push(b'}');
     }

@@ -5,7 +5,7 @@ use weir_values::{self as values, FlatRows};
 
 use crate::cell::{Cell, Value, value_of};
 use crate::error::Rule;
-use crate::plan::{Audience, Derivation, Field, Hide};
+use crate::plan::{Audience, Derivation, Hide};
 use crate::{Contract, Type, Violation};
 
 /// What a row is.
@@ -22,7 +22,9 @@ pub enum Verdict {
 /// A row being cleaned. One is used for all rows of a thread: it keeps its memory.
 pub struct Row<'c> {
     pub(crate) contract: &'c Contract,
-    audience: Audience,
+    /// The places of fields that must be there, and of those that are hidden from whom the row is for.
+    required: Vec<usize>,
+    hidden: Vec<(usize, Hide)>,
     pub(crate) now_micros: i64,
     /// The same as text: most rows have it.
     pub(crate) now_text: Vec<u8>,
@@ -37,18 +39,24 @@ pub struct Row<'c> {
     pub(crate) flat: FlatRows,
     /// The last day that was written, and its text: the next is mostly the same.
     pub(crate) day: (i32, Vec<u8>),
-    /// `"name":` for each column, and its type.
+    /// `,"name":` for each column, and its type.
     pub(crate) keys: Vec<(String, Type)>,
 }
 
 impl Contract {
     /// A row to be filled. `now_micros` is what derived columns take for the time, in microseconds since 1970.
     pub fn row(&self, audience: Audience, now_micros: i64) -> Row<'_> {
+        let required = self.fields.iter().enumerate().filter(|(_, field)| field.required).map(|(place, _)| place);
+        let hidden = self.fields.iter().enumerate().filter_map(|(place, field)| {
+            let (hide, whose) = field.sensitive?;
+            (whose == Audience::Tables || whose == audience).then_some((place, hide))
+        });
         let mut now_text = Vec::new();
         values::write_stamp(&mut now_text, now_micros);
         Row {
             contract: self,
-            audience,
+            required: required.collect(),
+            hidden: hidden.collect(),
             now_micros,
             now_text,
             values: vec![Value::Null; self.column_count()],
@@ -58,7 +66,7 @@ impl Contract {
             order: Vec::new(),
             flat: FlatRows::default(),
             day: (0, b"1970-01-01".to_vec()),
-            keys: self.columns().map(|column| (format!("\"{}\":", column.name), column.kind)).collect(),
+            keys: self.columns().map(|column| (format!(",\"{}\":", column.name), column.kind)).collect(),
         }
     }
 
@@ -121,20 +129,19 @@ impl Row<'_> {
                 return Verdict::Dropped;
             }
         }
-        for (place, field) in contract.fields.iter().enumerate().filter(|(_, field)| field.required) {
-            let missing = match self.values.get(place) {
-                None | Some(Value::Null) => true,
-                // Text that says nothing is not there.
-                Some(Value::Text(from, to)) => from == to,
-                Some(_) => false,
-            };
-            if missing && self.worst.as_ref().is_none_or(|(first, _)| place < *first) {
-                let reason = "it must be there and not be empty".into();
-                self.blame(
-                    place,
-                    Violation { rule: Rule::Required, field: field.name.to_string(), reason, value: None },
-                );
-            }
+        let is_missing = |place: &usize| match self.values.get(*place) {
+            None | Some(Value::Null) => true,
+            // Text that says nothing is not there.
+            Some(Value::Text(from, to)) => from == to,
+            Some(_) => false,
+        };
+        if let Some(place) = self.required.iter().copied().find(is_missing)
+            && self.worst.as_ref().is_none_or(|(first, _)| place < *first)
+            && let Some(field) = contract.fields.get(place)
+        {
+            let reason = "it must be there and not be empty".into();
+            let field = field.name.to_string();
+            self.blame(place, Violation { rule: Rule::Required, field, reason, value: None });
         }
         if let Some((_, violation)) = self.worst.take() {
             return Verdict::Bad(violation);
@@ -146,13 +153,11 @@ impl Row<'_> {
                 *slot = value;
             }
         }
-        for (place, field) in contract.fields.iter().enumerate() {
-            if let Some((hide, audience)) = field.sensitive
-                && (audience == Audience::Tables || audience == self.audience)
-            {
-                self.hide(place, field, hide);
-            }
+        let hidden = std::mem::take(&mut self.hidden);
+        for (place, hide) in &hidden {
+            self.hide(*place, *hide);
         }
+        self.hidden = hidden;
         Verdict::Clean
     }
 
@@ -180,7 +185,7 @@ impl Row<'_> {
     }
 
     /// Hides a value. Hiding what is hidden changes nothing.
-    fn hide(&mut self, place: usize, field: &Field, hide: Hide) {
+    fn hide(&mut self, place: usize, hide: Hide) {
         let Some(value) = self.values.get(place).copied() else { return };
         let hidden = match (hide, value) {
             (_, Value::Null) => return,
@@ -204,7 +209,7 @@ impl Row<'_> {
                 self.put_text(&format!("{HASHED}{digest}"))
             }
             // The contract's check allows no other.
-            _ => return debug_assert!(false, "{} can't be hidden so", field.name),
+            _ => return debug_assert!(false, "column {place} can't be hidden so"),
         };
         if let Some(slot) = self.values.get_mut(place) {
             *slot = hidden;

@@ -19,20 +19,20 @@ const HIGH: u64 = ONES << 7;
 /// Whether `of` is not zero for some word of the text.
 #[inline]
 fn any(text: &[u8], of: impl Fn(u64) -> u64) -> bool {
-    const WORD: usize = size_of::<u64>();
-    let word_at = |at: usize| text.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word));
-    match text.len().checked_sub(WORD) {
-        // The last word overlaps the one before.
-        Some(last) => {
-            (0..last).step_by(WORD).chain([last]).filter_map(word_at).fold(0, |some, word| some | of(word)) != 0
-        }
+    let (words, rest) = text.as_chunks::<8>();
+    // Without an early end, so that several words are looked at at a time.
+    let some = words.iter().fold(0, |some, word| some | of(u64::from_le_bytes(*word)));
+    let last = match text.last_chunk::<8>() {
+        // It overlaps the one before.
+        Some(last) => *last,
         None => {
             // Filled up with what nobody looks for.
-            let mut word = [u8::MAX; WORD];
-            word.iter_mut().zip(text).for_each(|(to, byte)| *to = *byte);
-            of(u64::from_le_bytes(word)) != 0
+            let mut word = [u8::MAX; 8];
+            word.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
+            word
         }
-    }
+    };
+    some | of(u64::from_le_bytes(last)) != 0
 }
 
 /// The highest bit of each byte that is below `less`, and, through borrowing, of some above such a byte.
