@@ -41,10 +41,12 @@ test: local-up ## Unit, property, conformance and end-to-end tests, then the dem
 	@. target/local/env && cargo test --locked --workspace && $(BIN)/python local/demo.py; \
 		status=$$?; local/down.sh; exit $$status
 
+# As cargo-lambda builds for Lambda's x86-64.
+DEPLOYED_CPU := $(if $(findstring x86_64,$(HOST)),-C target-cpu=haswell)
 bench: setup binaries ## Measure Weir beside its peers; takes minutes, most of them to build (WHAT="clean kpl" for some)
 	$(BIN)/pip install -q --disable-pip-version-check -r benches/requirements.txt
 	sam build --build-dir target/sam-release
-	cargo build --locked --release -p weir-benches --no-default-features --bin bench-convert --bin bench-transform --bin bench-kpl
+	RUSTFLAGS="$(DEPLOYED_CPU)" cargo build --locked --release -p weir-benches --no-default-features --bin bench-convert --bin bench-transform --bin bench-kpl
 	$(BIN)/python benches/bench.py $(WHAT)
 
 # Built once, outside the clone: it takes minutes.
