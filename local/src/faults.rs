@@ -111,6 +111,20 @@ impl Faults {
         rules.get(number).map_or(0, |armed| armed.held.load(Ordering::SeqCst))
     }
 
+    /// Waits until a rule holds a request.
+    ///
+    /// # Errors
+    /// `TimedOut` after half a minute.
+    pub async fn until_held(&self, number: usize) -> io::Result<()> {
+        for _ in 0..3000 {
+            if self.held(number) > 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "no request came to be held"))
+    }
+
     /// Lets go what a rule holds, now and from now on.
     pub fn release(&self, number: usize) {
         if let Some(armed) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(number) {

@@ -107,13 +107,7 @@ impl Function {
     /// # Errors
     /// After half a minute.
     pub async fn held(&self, rule: usize) -> Result<(), Failed> {
-        for _ in 0..3000 {
-            if self.proxy.faults.held(rule) > 0 {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Err("no request came to be held".into())
+        Ok(self.proxy.faults.until_held(rule).await?)
     }
 
     /// SIGKILL.

@@ -117,6 +117,12 @@ impl Stream {
     }
 }
 
+/// The rows of a key, in the order they were written.
+fn numbers_of(key: &str, rows: usize) -> Result<Vec<usize>, Failed> {
+    let first = key.trim_start_matches("key-").parse()?;
+    Ok((first..rows).step_by(KEYS).collect())
+}
+
 #[tokio::test]
 async fn throttled_records_come_again_and_rows_of_a_key_stay_in_order() -> Result<(), Failed> {
     const ROWS: usize = 1000;
@@ -134,11 +140,10 @@ async fn throttled_records_come_again_and_rows_of_a_key_stay_in_order() -> Resul
         assert!(said["throttled"].as_u64() > Some(10) && said["throttled"] == said["retries"], "{said}");
         let found = stream.rows().await?;
         assert_eq!(found.len(), KEYS);
-        for (at, (key, rows)) in found.iter().enumerate() {
+        for (key, rows) in &found {
             assert!(rows.iter().all(|row| row.delivered), "{key} is in another shard's aggregate");
             let numbers: Vec<usize> = rows.iter().map(|row| row.number).collect();
-            let first = key.trim_start_matches("key-").parse::<usize>()?;
-            assert_eq!(numbers, (first..ROWS).step_by(KEYS).collect::<Vec<_>>(), "{more:?}, key {at}");
+            assert_eq!(numbers, numbers_of(key, ROWS)?, "{more:?}");
         }
         stream.delete().await?;
     }
@@ -175,14 +180,9 @@ async fn an_interrupted_producer_sends_all_that_it_has_read() -> Result<(), Fail
     let producer = stream.command(folder.path(), ROWS, 1000, &[])?.spawn()?;
     let pid = producer.id().ok_or("it is gone")?.to_string();
     let interrupt = async {
-        for _ in 0..1000 {
-            // As many as are ever under way: all room is taken soon.
-            if stream.proxy.faults.held(held) >= 8 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        stream.proxy.faults.until_held(held).await?;
+        // All room is taken soon.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         std::process::Command::new("kill").args(["-INT", &pid]).status()?;
         // Longer than a quiet reader is waited for.
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -209,24 +209,17 @@ async fn a_stream_that_is_resharded_gets_every_row_where_it_is_delivered() -> Re
     let stream = Stream::new("resharded", 1).await?;
     let held = stream.puts(Fault::Hold, 2);
     let split = async {
-        for _ in 0..3000 {
-            // All requests that are ever under way at a time: nothing comes to the shard that is read now.
-            if stream.proxy.faults.held(held) > 0
-                && stream.proxy.faults.seen(held) == stream.proxy.faults.held(held) + 2
-            {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                let before = stream.rows().await?;
-                let shards = stream.client.list_shards().stream_name(&stream.name).send().await?;
-                let shard = shards.shards().first().ok_or("no shard")?.shard_id().to_owned();
-                let half = (u128::MAX / 2 + 1).to_string();
-                let request = stream.client.split_shard().stream_name(&stream.name).shard_to_split(shard);
-                request.new_starting_hash_key(half).send().await?;
-                stream.proxy.faults.release(held);
-                return Ok::<_, Failed>(before);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Err("nothing was held".into())
+        stream.proxy.faults.until_held(held).await?;
+        // The two that passed are answered by then, and nothing more comes to the shard that is read now.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = stream.rows().await?;
+        let shards = stream.client.list_shards().stream_name(&stream.name).send().await?;
+        let shard = shards.shards().first().ok_or("no shard")?.shard_id().to_owned();
+        let half = (u128::MAX / 2 + 1).to_string();
+        let request = stream.client.split_shard().stream_name(&stream.name).shard_to_split(shard);
+        request.new_starting_hash_key(half).send().await?;
+        stream.proxy.faults.release(held);
+        Ok::<_, Failed>(before)
     };
     let (sent, before) = tokio::join!(stream.produce(ROWS, &["--aggregate-bytes", "1500"]), split);
     let (sent, before) = (sent?, before?);
@@ -243,8 +236,7 @@ async fn a_stream_that_is_resharded_gets_every_row_where_it_is_delivered() -> Re
                 first_seen.push(row.number);
             }
         }
-        let first = key.trim_start_matches("key-").parse::<usize>()?;
-        assert_eq!(first_seen, (first..ROWS).step_by(KEYS).collect::<Vec<_>>(), "{key}: lost, or out of order");
+        assert_eq!(first_seen, numbers_of(&key, ROWS)?, "{key}: lost, or out of order");
     }
     stream.delete().await
 }

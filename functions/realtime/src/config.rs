@@ -62,7 +62,7 @@ impl Config {
             dests: variables.parsed("DEST_ALLOW_LIST").unwrap_or_default(),
             realtime_max_bytes: variables.number("REALTIME_MAX_BYTES"),
             jobs_at_once: usize::try_from(variables.number("JOBS_AT_ONCE")).unwrap_or(1).max(1),
-            lease_grace_ms: variables.number("LEASE_GRACE_SECONDS") * 1000,
+            lease_grace_ms: variables.number("LEASE_GRACE_SECONDS").saturating_mul(1000),
         };
         variables.finish()?;
         Ok(config)
