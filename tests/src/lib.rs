@@ -10,6 +10,7 @@ use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use bytes::Bytes;
 use serde_json::json;
 use weir_command::Location;
+use weir_delivery::Failure;
 use weir_lake::{Lake, S3Lake, aws_config};
 use weir_ledger::{DynamoStore, Job, State, Store};
 
@@ -265,11 +266,18 @@ impl Stack {
         let at = Location::parse(&at)?;
         let begun = Instant::now();
         loop {
-            match self.lake.head(&at).await {
-                Ok(info) => return Ok(serde_json::from_slice(&self.lake.get(&at, None, 0, info.size).await?)?),
+            match self.whole(&at).await {
+                Ok(letter) => return Ok(serde_json::from_slice(&letter)?),
                 Err(failure) if begun.elapsed() > Duration::from_secs(60) => return Err(failure.into()),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
+    }
+
+    /// An object as it is now. One that is written again between the look at its size and the reading is a failure to
+    /// try again: a record that comes twice writes its dead letter twice, with another time in it.
+    async fn whole(&self, at: &Location) -> Result<Bytes, Failure> {
+        let info = self.lake.head(at).await?;
+        self.lake.get(at, Some(&info.etag), 0, info.size).await
     }
 }
