@@ -1,5 +1,8 @@
-"""The local AWS, with one thing mended: a delivery stream reads its Kinesis stream beside PutRecords, not inside it.
+"""The local AWS, with two things mended.
 
+Glue jobs run on local Spark: glue.py beside this.
+
+A delivery stream reads its Kinesis stream beside PutRecords, not inside it.
 ministack 1.5.33 delivers on its event loop while PutRecords waits. A transformation that calls AWS itself (ours stores dead
 letters) then waits for an answer that the same loop would have to give, until it times out. On AWS, Firehose reads the
 stream by itself: so here one thread delivers, in order.
@@ -9,6 +12,7 @@ import contextvars
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import glue
 from ministack.app import main
 from ministack.services import firehose
 
@@ -22,4 +26,5 @@ def beside(stream_arn, records):
 
 
 firehose.ingest_from_kinesis_source = beside
+glue.on_local_spark()
 sys.exit(main())

@@ -39,13 +39,17 @@ setsid "$target_dir/weir-local" drive >"$dir/drive.log" 2>&1 </dev/null &
 echo $! >>"$dir/pids"
 for _ in $(seq 50); do taken "$faults" && break; sleep 0.1; done
 taken "$faults" || { echo "the proxy does not answer; see $dir/proxy.log" >&2; exit 1; }
-for bucket in weir-sample-input weir-sample-output; do aws s3api create-bucket --bucket "$bucket" >/dev/null; done
-aws s3api put-object --bucket weir-sample-input --key trips.csv --body events/data/trips.csv >/dev/null
 output() { aws cloudformation describe-stacks --stack-name weir --output text \
   --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue"; }
+rm -rf "$dir/wheel"
+batch/wheel.sh local "$dir/wheel"
+batch/upload.sh "$dir/wheel" "$(output BatchBucketName)"
+for bucket in weir-sample-input weir-sample-output; do aws s3api create-bucket --bucket "$bucket" >/dev/null; done
+aws s3api put-object --bucket weir-sample-input --key trips.csv --body events/data/trips.csv >/dev/null
 cat >"$dir/env" <<ENV
 export WEIR_INPUT_BUCKET=$(output InputBucketName) WEIR_OUTPUT_BUCKET=$(output OutputBucketName)
 export WEIR_DEAD_LETTER_BUCKET=$(output DeadLetterBucketName)
+export WEIR_RAW_BUCKET=$(output RawBucketName) WEIR_BATCH_BUCKET=$(output BatchBucketName)
 export AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
 ENV
 echo "up: source $dir/env, then use aws and weir as on AWS"

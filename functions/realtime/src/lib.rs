@@ -5,14 +5,12 @@
 //!
 //! 1. claim it in the ledger, with a lease that outlives this invocation;
 //! 2. look at its input and decide who does it ([`plan`]);
-//! 3. do it ([`copy`], [`convert`]), or record it for the worker or the batch side;
+//! 3. do it ([`weir_work`]), or record it for the worker or the batch side;
 //! 4. complete the record, if the job is still ours.
 //!
 //! Every record ends as one [`weir_delivery::Outcome`]; see [`stream`].
 
 pub mod config;
-pub mod convert;
-pub mod copy;
 pub mod event;
 pub mod handler;
 pub mod plan;

@@ -13,10 +13,10 @@ use weir_lake::{Lake, ObjectInfo, Page};
 use weir_ledger::protocol::{Claim, Decision};
 use weir_ledger::{Held, Job, Ledger, Progress, Report, Speed, State};
 use weir_telemetry::{Event, Telemetry};
+use weir_work::convert::{self, Converted, Lease, Making, is_data, output_of};
+use weir_work::copy::{self, Copied};
 
 use crate::config::{Config, Role};
-use crate::convert::{self, Converted, Making, is_data, output_of};
-use crate::copy::{self, Copied};
 use crate::event::{JobChanged, Trouble};
 use crate::plan::{self, Plan, Size};
 use crate::time::{Invocation, now_ms};
@@ -168,7 +168,8 @@ impl Runner {
         };
         let settings = Settings { stop, ..Settings::for_machine() };
         let output = output_of(command, &job.id);
-        match convert::run(&self.lake, objects, making, output, settings, job.lease_until_ms).await? {
+        let lease = Lease { now_ms, until_ms: job.lease_until_ms };
+        match convert::run(&self.lake, objects, making, output, settings, lease).await? {
             Converted::Done(report) => Ok(Done::Finished(report)),
             Converted::OutOfTime if command.mode == Mode::Realtime && self.config.role == Role::Worker => {
                 Err(Failure::user(

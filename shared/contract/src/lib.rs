@@ -19,6 +19,7 @@ mod json;
 mod metrics;
 mod moment;
 mod number;
+mod partial;
 mod plan;
 mod row;
 mod spec;

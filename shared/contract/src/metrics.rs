@@ -16,10 +16,10 @@ use crate::{Contract, Type};
 
 /// Metrics so far. Those of parts of the rows add up ([`Measured::merge`]) to those of all.
 pub struct Measured {
-    groups: HashMap<Vec<u8>, usize>,
+    pub(crate) groups: HashMap<Vec<u8>, usize>,
     /// One row a group: the values it is grouped by.
-    keys: Vec<RecordBatch>,
-    tallies: Vec<Vec<Tally>>,
+    pub(crate) keys: Vec<RecordBatch>,
+    pub(crate) tallies: Vec<Vec<Tally>>,
 }
 
 impl Contract {
@@ -49,14 +49,14 @@ impl Contract {
     }
 }
 
-fn sum_type(kind: Type) -> Type {
+pub(crate) fn sum_type(kind: Type) -> Type {
     match kind {
         Type::Decimal { scale, .. } => Type::Decimal { precision: 18, scale },
         other => widest(other),
     }
 }
 
-fn widest(kind: Type) -> Type {
+pub(crate) fn widest(kind: Type) -> Type {
     if kind == Type::Int32 { Type::Int64 } else { kind }
 }
 
@@ -194,17 +194,9 @@ impl Measured {
     /// A sum that is too large, or Arrow's for a defect of ours.
     pub fn finish(self, contract: &Contract) -> Result<RecordBatch, MetricsError> {
         let schema = contract.metrics_schema();
-        let Some(metrics) = contract.metrics.as_ref().filter(|_| !self.keys.is_empty()) else {
+        let (Some(metrics), Some((mut arrays, groups))) = (&contract.metrics, self.in_order()?) else {
             return Ok(RecordBatch::new_empty(schema));
         };
-        // Their keys were taken in the order of the groups.
-        let key_schema = self.keys.first().map(RecordBatch::schema).unwrap_or_else(|| Arc::clone(&schema));
-        let keys = concat_batches(&key_schema, &self.keys)?;
-        let mut order: Vec<(&Vec<u8>, usize)> = self.groups.iter().map(|(key, group)| (key, *group)).collect();
-        order.sort_unstable();
-        let groups: Vec<usize> = order.into_iter().map(|(_, group)| group).collect();
-        let rows = UInt32Array::from_iter_values(groups.iter().map(|group| *group as u32));
-        let mut arrays = take_record_batch(&keys, &rows)?.columns().to_vec();
         let measures = schema.fields().iter().skip(arrays.len());
         for (index, (metric, field)) in metrics.columns.iter().zip(measures).enumerate() {
             let tallies = groups.iter().filter_map(|group| self.tallies.get(*group)?.get(index));
@@ -232,7 +224,7 @@ fn unit_of(contract: &Contract, how: Aggregation) -> f64 {
 }
 
 /// Bytes that order as the values do; null before all.
-fn key_of(array: &ArrayRef, row: usize, key: &mut Vec<u8>) {
+pub(crate) fn key_of(array: &ArrayRef, row: usize, key: &mut Vec<u8>) {
     if array.is_null(row) {
         return key.push(0);
     }

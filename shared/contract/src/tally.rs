@@ -91,7 +91,64 @@ impl Tally {
     }
 }
 
+/// For another machine, little endian.
+impl Tally {
+    /// How many bytes [`Tally::to_bytes`] are.
+    pub(crate) const BYTES: usize = 58;
+
+    pub(crate) fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let numbers = [self.least, self.greatest].map(Number::to_bytes);
+        let parts = [
+            &self.count.to_le_bytes()[..],
+            &self.int.to_le_bytes(),
+            &self.float.to_le_bytes(),
+            &self.error.to_le_bytes(),
+            &numbers[0],
+            &numbers[1],
+        ];
+        bytes.iter_mut().zip(parts.into_iter().flatten()).for_each(|(to, from)| *to = *from);
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (count, rest) = bytes.split_first_chunk()?;
+        let (int, rest) = rest.split_first_chunk()?;
+        let (float, rest) = rest.split_first_chunk()?;
+        let (error, rest) = rest.split_first_chunk()?;
+        let (least, rest) = rest.split_first_chunk()?;
+        Some(Self {
+            count: u64::from_le_bytes(*count),
+            int: i128::from_le_bytes(*int),
+            float: f64::from_le_bytes(*float),
+            error: f64::from_le_bytes(*error),
+            least: Number::from_bytes(*least)?,
+            greatest: Number::from_bytes(rest.try_into().ok()?)?,
+        })
+    }
+}
+
 impl Number {
+    fn to_bytes(self) -> [u8; 9] {
+        let (kind, value) = match self {
+            Self::None => (0, 0),
+            Self::Int(value) => (1, value as u64),
+            Self::Float(value) => (2, value.to_bits()),
+        };
+        let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+        [kind, a, b, c, d, e, f, g, h]
+    }
+
+    fn from_bytes([kind, value @ ..]: [u8; 9]) -> Option<Self> {
+        let value = u64::from_le_bytes(value);
+        match kind {
+            0 => Some(Self::None),
+            1 => Some(Self::Int(value as i64)),
+            2 => Some(Self::Float(f64::from_bits(value))),
+            _ => None,
+        }
+    }
+
     fn is_below(self, other: Self) -> bool {
         match (self, other) {
             (Self::Int(a), Self::Int(b)) => a < b,

@@ -62,7 +62,7 @@ pub fn clean(
     output: &dyn Output,
     settings: &Settings,
 ) -> Result<Cleaned, ConvertError> {
-    run(inputs, cleaning, output, settings, false)
+    Ok(run(inputs, cleaning, output, settings, Making::Rows)?.0)
 }
 
 /// Cleans inputs and writes the contract's metrics over their clean rows: one Parquet file, a row a group.
@@ -79,7 +79,54 @@ pub fn aggregate(
         let reason = "its contract has no [metrics]; add them, or use `clean`";
         return Err(ConvertError::data(cleaning.contract.name(), reason));
     }
-    run(inputs, cleaning, output, settings, true)
+    Ok(run(inputs, cleaning, output, settings, Making::Metrics)?.0)
+}
+
+/// Cleans some of a job's inputs: what one of many machines does. Its metrics, if the contract has any, come back to be added
+/// to those of the others; its rows are written if `rows` says so. That no row at all is good is not an error here, because
+/// others may have good ones.
+///
+/// # Errors
+/// As [`clean`].
+pub fn clean_part(
+    inputs: &[Arc<dyn Input>],
+    cleaning: &Cleaning<'_>,
+    output: &dyn Output,
+    settings: &Settings,
+    rows: bool,
+) -> Result<(Cleaned, Measured), ConvertError> {
+    run(inputs, cleaning, output, settings, Making::Part { rows })
+}
+
+/// Writes one batch, such as metrics that several machines have measured, as a file of this name; its size in bytes.
+///
+/// # Errors
+/// The output's.
+pub fn write_batch(batch: &RecordBatch, name: &str, output: &dyn Output) -> Result<u64, ConvertError> {
+    let codec = Codec::new(Format::Parquet, Compression::Snappy, &batch.schema(), &[])?;
+    let mut encoder = codec.begin()?;
+    encoder.push(batch)?;
+    let mut file = codec.open(output.create(name)?)?;
+    file.append(encoder.finish()?)?;
+    file.finish()
+}
+
+/// What is made of clean rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Making {
+    Rows,
+    Metrics,
+    Part { rows: bool },
+}
+
+impl Making {
+    fn rows(self) -> bool {
+        matches!(self, Self::Rows | Self::Part { rows: true })
+    }
+
+    fn measures(self) -> bool {
+        self != Self::Rows
+    }
 }
 
 /// A unit, cleaned.
@@ -108,7 +155,7 @@ struct Job<'a> {
     settings: &'a Settings,
     plan: &'a Plan,
     codec: &'a Codec,
-    aggregate: bool,
+    making: Making,
 }
 
 /// More groups than this are no work for one process's memory.
@@ -123,20 +170,20 @@ fn run(
     cleaning: &Cleaning<'_>,
     output: &dyn Output,
     settings: &Settings,
-    aggregate: bool,
-) -> Result<Cleaned, ConvertError> {
+    making: Making,
+) -> Result<(Cleaned, Measured), ConvertError> {
     let Surveyed { inputs: sniffed, notes } = survey(inputs, "clean")?;
     let settings = &Settings { block_bytes: block_bytes(&sniffed, settings), ..settings.clone() };
     let contract = cleaning.contract;
     let plan = Plan::new(contract).map_err(internal)?;
-    let schema = if aggregate { contract.metrics_schema() } else { Arc::clone(&plan.schema) };
+    let schema = if making == Making::Metrics { contract.metrics_schema() } else { Arc::clone(&plan.schema) };
     let codec = Codec::new(Format::Parquet, Compression::Snappy, &schema, &hardly_repeating(contract, &sniffed))?;
-    let job = Job { cleaning, inputs: &sniffed, settings, plan: &plan, codec: &codec, aggregate };
-    let mut cleaned = in_threads(&job, output)?;
+    let job = Job { cleaning, inputs: &sniffed, settings, plan: &plan, codec: &codec, making };
+    let (mut cleaned, measured) = in_threads(&job, output)?;
     cleaned.summary.bytes_in = inputs.iter().map(|input| input.size()).sum();
     cleaned.summary.columns = Columns::from_arrow(&schema);
     cleaned.summary.notes = notes;
-    Ok(cleaned)
+    Ok((cleaned, measured))
 }
 
 /// The columns whose raw values hardly repeat in the first input's sample, by their clean names.
@@ -146,7 +193,7 @@ fn hardly_repeating(contract: &Contract, sniffed: &[(Arc<dyn Input>, Sniffed)]) 
     places.filter_map(|place| contract.columns().nth(place)).map(|column| column.name.to_owned()).collect()
 }
 
-fn in_threads(job: &Job<'_>, output: &dyn Output) -> Result<Cleaned, ConvertError> {
+fn in_threads(job: &Job<'_>, output: &dyn Output) -> Result<(Cleaned, Measured), ConvertError> {
     let threads = job.settings.threads.max(1);
     let in_flight = threads + 1;
     let (ticket_in, ticket_out) = tickets(in_flight);
@@ -207,12 +254,12 @@ fn clean_unit(job: &Job<'_>, unit: &Unit) -> Result<CleanUnit, ConvertError> {
     }
     let (batch, dropped, rejects) = unit.clean(job.cleaning)?;
     let mut measured = None;
-    let split = if job.aggregate {
+    if job.making.measures() {
         let mut own = Measured::new();
         own.add(job.cleaning.contract, &batch).map_err(internal)?;
         measured = Some(own);
-        Vec::new()
-    } else if batch.num_rows() > 0 {
+    }
+    let split = if job.making.rows() && batch.num_rows() > 0 {
         job.plan.split(&batch).map_err(internal)?
     } else {
         Vec::new()
@@ -262,7 +309,7 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    fn run(mut self, made: &Receiver<Made>) -> Result<Cleaned, ConvertError> {
+    fn run(mut self, made: &Receiver<Made>) -> Result<(Cleaned, Measured), ConvertError> {
         let mut early = BTreeMap::new();
         let (mut next, mut units) = (0, None);
         // Ends when the workers have, which they do when there are no more groups to come.
@@ -356,13 +403,15 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    fn finish(mut self) -> Result<Cleaned, ConvertError> {
-        if self.clean == 0 && self.dropped == 0 {
+    fn finish(mut self) -> Result<(Cleaned, Measured), ConvertError> {
+        let making = self.job.making;
+        if self.clean == 0 && self.dropped == 0 && !matches!(making, Making::Part { .. }) {
             self.quarantine.nothing_else()?;
         }
         let mut rows = self.clean;
-        if self.job.aggregate {
-            let metrics = match std::mem::take(&mut self.measured).finish(self.job.cleaning.contract) {
+        let mut measured = std::mem::take(&mut self.measured);
+        if making == Making::Metrics {
+            let metrics = match std::mem::take(&mut measured).finish(self.job.cleaning.contract) {
                 Err(MetricsError::Overflow(overflow)) => {
                     return Err(ConvertError::data(self.job.cleaning.contract.name(), overflow.to_string()));
                 }
@@ -377,7 +426,7 @@ impl<'a> Coordinator<'a> {
         let (quarantined, first) = self.quarantine.finish()?;
         let mut broken: Vec<(String, u64)> = self.broken.into_iter().collect();
         broken.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let partitions = if self.job.aggregate { 0 } else { self.files.partitions() as u64 };
+        let partitions = if making.rows() { self.files.partitions() as u64 } else { 0 };
         let summary = Summary {
             files: self.files.names,
             rows,
@@ -389,6 +438,6 @@ impl<'a> Coordinator<'a> {
             columns: Columns::default(),
             notes: Vec::new(),
         };
-        Ok(Cleaned { summary, clean: self.clean, dropped: self.dropped, broken, partitions })
+        Ok((Cleaned { summary, clean: self.clean, dropped: self.dropped, broken, partitions }, measured))
     }
 }

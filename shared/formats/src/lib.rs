@@ -35,7 +35,7 @@ mod source;
 mod value;
 mod zipped;
 
-pub use clean::{Cleaned, Cleaning, aggregate, clean};
+pub use clean::{Cleaned, Cleaning, aggregate, clean, clean_part, write_batch};
 pub use compress::Wrapping;
 pub use convert::{Settings, Summary, convert};
 pub use detect::{Confidence, Dialect, FileFormat, Sniffed, sniff};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub use aws_config::SdkConfig;
+pub use aws_config::{Region, SdkConfig};
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader};

@@ -26,7 +26,7 @@ use weir_command::Location;
 use weir_delivery::Failure;
 
 #[cfg(feature = "s3")]
-pub use aws::{SdkConfig, aws_config, http_client};
+pub use aws::{Region, SdkConfig, aws_config, http_client};
 pub use copy::{CopySizes, OUT_OF_TIME, copy_object};
 #[cfg(feature = "formats")]
 pub use files::{S3Input, S3Output};
@@ -45,6 +45,8 @@ pub struct ObjectInfo {
     pub size: u64,
     /// Its entity tag, with S3's quotes.
     pub etag: String,
+    /// When it was last written, in milliseconds since the epoch.
+    pub modified_ms: u64,
     /// What a copy by parts must carry over itself. Empty in a listing.
     pub attributes: Attributes,
 }

@@ -87,7 +87,7 @@ fn slice(bytes: &Bytes, offset: u64, length: u64) -> Result<Bytes, Failure> {
 impl Lake for MemoryLake {
     async fn head(&self, at: &Location) -> Result<ObjectInfo, Failure> {
         let Object { bytes, etag, attributes } = self.state().object(at)?;
-        Ok(ObjectInfo { location: at.clone(), size: bytes.len() as u64, etag, attributes })
+        Ok(ObjectInfo { location: at.clone(), size: bytes.len() as u64, etag, modified_ms: 0, attributes })
     }
 
     async fn list(&self, prefix: &Location, after: Option<&str>) -> Result<Page, Failure> {
@@ -103,6 +103,7 @@ impl Lake for MemoryLake {
                 location: prefix.sibling(key),
                 size: object.bytes.len() as u64,
                 etag: object.etag.clone(),
+                modified_ms: 0,
                 attributes: Attributes::default(),
             });
         let page = found.by_ref().take(PAGE).collect();

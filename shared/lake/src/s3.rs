@@ -6,7 +6,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::copy_object::CopyObjectError;
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{
     CompletedMultipartUpload, CompletedPart, Delete, MetadataDirective, ObjectIdentifier, TaggingDirective,
 };
@@ -82,6 +82,10 @@ fn copy_source(at: &Location) -> String {
     encoded
 }
 
+fn millis(moment: Option<&DateTime>) -> u64 {
+    moment.and_then(|moment| u64::try_from(moment.to_millis().ok()?).ok()).unwrap_or(0)
+}
+
 #[async_trait]
 impl Lake for S3Lake {
     async fn head(&self, at: &Location) -> Result<ObjectInfo, Failure> {
@@ -93,6 +97,7 @@ impl Lake for S3Lake {
             location: at.clone(),
             size: head.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
             etag: head.e_tag().unwrap_or_default().to_owned(),
+            modified_ms: millis(head.last_modified()),
             attributes: Attributes {
                 content_type: head.content_type().map(str::to_owned),
                 content_encoding: head.content_encoding().map(str::to_owned),
@@ -113,6 +118,7 @@ impl Lake for S3Lake {
                 location: prefix.sibling(object.key()?),
                 size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
                 etag: object.e_tag().unwrap_or_default().to_owned(),
+                modified_ms: millis(object.last_modified()),
                 attributes: Attributes::default(),
             })
         });

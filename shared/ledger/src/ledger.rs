@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use weir_delivery::{Failure, Fault};
 
 use crate::protocol::{self, Claim, Decision};
-use crate::{Job, Progress, Put, Report, Store};
+use crate::{Job, Progress, Put, Report, State, Store};
 
 /// Jobs by the protocol.
 #[derive(Clone)]
@@ -63,6 +63,27 @@ impl Ledger {
                 }
                 Put::Conflict(there) => stored = there.map(|job| *job),
             }
+        }
+    }
+
+    /// The job that `owner` claimed in an earlier invocation, if it is still theirs.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn held(&self, id: &str, owner: &str) -> Result<Option<Held>, Failure> {
+        let job = self.store.get(id).await?;
+        Ok(job.filter(|job| job.state == State::Running && job.owner.as_deref() == Some(owner)).map(Held))
+    }
+
+    /// Lets a run of the batch side that is over begin again.
+    ///
+    /// # Errors
+    /// As [`Ledger::finish`].
+    pub async fn revive(&self, id: &str, now_ms: u64) -> Result<(), Failure> {
+        let Some(job) = self.store.get(id).await? else { return Ok(()) };
+        match protocol::revive(&job, now_ms, &self.token()) {
+            Some(next) => self.change(&job, |_, _| next).await.map(|_| ()),
+            None => Ok(()),
         }
     }
 

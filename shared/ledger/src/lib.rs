@@ -11,7 +11,9 @@
 //!   an owner whose job was taken over (a new fence) can no longer change anything. If the answer to a write is lost and
 //!   the write is repeated, the repeat finds its own write token and counts as done.
 
+pub mod batch;
 pub mod conformance;
+#[cfg(feature = "dynamodb")]
 mod dynamo;
 mod job;
 mod ledger;
@@ -19,6 +21,7 @@ mod memory;
 pub mod protocol;
 mod store;
 
+#[cfg(feature = "dynamodb")]
 pub use dynamo::DynamoStore;
 pub use job::{Job, Progress, Report, Speed, State};
 pub use ledger::{Held, Ledger};

@@ -94,6 +94,20 @@ pub fn claim(stored: Option<&Job>, claim: &Claim, write_token: &str) -> Decision
     Decision::Take(begin(job.clone(), claim, write_token))
 }
 
+/// A job that nobody has claimed: what a claim of it is made from.
+pub fn unclaimed(id: &str, command: &str, payload_hash: &str, origin: &str, now_ms: u64) -> Job {
+    fresh(&Claim {
+        id: id.to_owned(),
+        command: command.to_owned(),
+        payload_hash: payload_hash.to_owned(),
+        origin: origin.to_owned(),
+        owner: String::new(),
+        speed: Speed::Batch,
+        lease_until_ms: 0,
+        now_ms,
+    })
+}
+
 fn fresh(claim: &Claim) -> Job {
     Job {
         id: claim.id.clone(),
@@ -202,12 +216,25 @@ pub fn defer(job: &Job, why: &str, now_ms: u64, write_token: &str) -> Job {
     let report = Report { notes: vec![why.to_owned()], ..Report::default() };
     Job {
         speed: Some(Speed::Batch),
+        // The batch side counts its own.
+        attempts: 0,
         look_at_ms: Some(now_ms),
         report: Some(report),
         failure: None,
         ..at_rest(job, State::Deferred, now_ms, write_token)
     }
 }
+
+/// A person lets a run of the batch side begin again: one that was given up, or one whose input was replaced. No other final
+/// job ever changes.
+pub fn revive(job: &Job, now_ms: u64, write_token: &str) -> Option<Job> {
+    let over = job.state.is_final() && job.speed == Some(Speed::Batch);
+    let running = Job { state: State::Running, finished_ms: None, fence: job.fence + 1, ..step(job.clone(), now_ms, write_token) };
+    over.then_some(Job { owner: Some(job.id.clone()), lease_until_ms: FOREVER_MS, ..running })
+}
+
+/// The lease of a run on Spark: it ends when Glue says so, not with time.
+pub const FOREVER_MS: u64 = i64::MAX as u64;
 
 /// What the sweep does with a job that is due: hands it to the worker, or gives it up; `None` if it is not due after all.
 pub fn sweep(job: &Job, now_ms: u64, write_token: &str) -> Option<Job> {

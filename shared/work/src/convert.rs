@@ -11,8 +11,6 @@ use weir_formats::{Cleaned, Cleaning, ConvertError, Input, Output, Settings, Sum
 use weir_lake::{Lake, ObjectInfo, S3Input, S3Output};
 use weir_ledger::Report;
 
-use crate::time::now_ms;
-
 /// What a conversion came to.
 #[derive(Debug)]
 pub enum Converted {
@@ -50,13 +48,19 @@ pub enum Making {
 }
 
 impl Making {
-    fn make(
+    /// Makes files of inputs, on a thread that may block. `now_micros` is the time that derived columns are given, in
+    /// microseconds since 1970.
+    ///
+    /// # Errors
+    /// The data's, or what inputs and output said.
+    pub fn make(
         &self,
         inputs: &[Arc<dyn Input>],
         output: &dyn Output,
         settings: &Settings,
+        now_micros: i64,
     ) -> Result<Cleaned, ConvertError> {
-        let cleaning = |contract| Cleaning { contract, audience: Audience::Tables, now_micros: now_ms() as i64 * 1000 };
+        let cleaning = |contract| Cleaning { contract, audience: Audience::Tables, now_micros };
         match self {
             Self::Convert(format, compression) => {
                 convert(inputs, *format, *compression, output, settings).map(Cleaned::from)
@@ -65,6 +69,15 @@ impl Making {
             Self::Aggregate(contract) => aggregate(inputs, &cleaning(contract), output, settings),
         }
     }
+}
+
+/// The time, and until when what is written is ours alone.
+#[derive(Clone, Copy)]
+pub struct Lease {
+    /// Milliseconds since the epoch.
+    pub now_ms: fn() -> u64,
+    /// In the same.
+    pub until_ms: u64,
 }
 
 /// Makes files of objects; removes nothing that is not its own when the lease is over.
@@ -77,7 +90,7 @@ pub async fn run(
     making: Making,
     output: Location,
     settings: Settings,
-    lease_until_ms: u64,
+    lease: Lease,
 ) -> Result<Converted, Failure> {
     let count = objects.len() as u64;
     let (place, owned) = (output.clone(), Arc::clone(lake));
@@ -86,7 +99,7 @@ pub async fn run(
         let runtime = Handle::current();
         let inputs = S3Input::all(&owned, objects, &runtime);
         let sink = S3Output::new(Arc::clone(&owned), place, runtime.clone());
-        making.make(&inputs, &sink, &settings)
+        making.make(&inputs, &sink, &settings, (lease.now_ms)() as i64 * 1000)
     });
     let converted =
         converted.await.map_err(|error| Failure::internal("Panic", format!("the conversion broke down: {error}")))?;
@@ -94,7 +107,7 @@ pub async fn run(
         Ok(made) => made,
         Err(error) => {
             // Cleaning into many partitions may have closed files already; of a job that is not done, nothing is to be seen.
-            remove_others(lake.as_ref(), &output, None, lease_until_ms).await?;
+            remove_others(lake.as_ref(), &output, &HashSet::new(), lease).await?;
             return match error {
                 ConvertError::Stopped => Ok(Converted::OutOfTime),
                 error @ (ConvertError::TooLargeToSpool { .. } | ConvertError::TooLarge { .. }) => {
@@ -104,12 +117,12 @@ pub async fn run(
             };
         }
     };
-    remove_others(lake.as_ref(), &output, Some(&cleaned.summary), lease_until_ms).await?;
+    remove_others(lake.as_ref(), &output, &files_of(&cleaned.summary, &output), lease).await?;
     Ok(Converted::Done(report(cleaned, &output, count)))
 }
 
 /// The lake's own failure, where one comes back through the conversion, or what the data did wrong.
-fn to_failure(error: ConvertError) -> Failure {
+pub fn to_failure(error: ConvertError) -> Failure {
     match error {
         ConvertError::Data { .. } => Failure::user("UnreadableData", error.to_string()),
         ConvertError::Io(io) => match io.downcast::<Failure>() {
@@ -120,23 +133,29 @@ fn to_failure(error: ConvertError) -> Failure {
     }
 }
 
-/// Removes what an earlier attempt left under this job's prefix and this one did not write: attempts never add up.
-async fn remove_others(
+/// All that was written.
+fn files_of(summary: &Summary, output: &Location) -> HashSet<Location> {
+    let quarantine = summary.quarantine.as_ref().map(|(name, _)| *name);
+    summary.files.iter().map(String::as_str).chain(quarantine).map(|name| output.join(name)).collect()
+}
+
+/// Removes what earlier attempts left under a job's prefix, and this one did not write: attempts never add up.
+///
+/// # Errors
+/// The lake's; `Late` when the lease is over before all is removed.
+pub async fn remove_others(
     lake: &dyn Lake,
     output: &Location,
-    summary: Option<&Summary>,
-    lease_until_ms: u64,
+    own: &HashSet<Location>,
+    lease: Lease,
 ) -> Result<(), Failure> {
-    let files = summary.iter().flat_map(|summary| summary.files.iter().map(String::as_str));
-    let quarantine = summary.and_then(|summary| summary.quarantine.as_ref()).map(|(name, _)| *name);
-    let own: HashSet<Location> = files.chain(quarantine).map(|name| output.join(name)).collect();
     let mut after: Option<String> = None;
     loop {
         let page = lake.list(output, after.as_deref()).await?;
         let others: Vec<Location> =
             page.objects.iter().map(|object| object.location.clone()).filter(|at| !own.contains(at)).collect();
         // Whoever stalled until now may find the next owner's files here. The ledger says then that the job is lost.
-        if now_ms() >= lease_until_ms {
+        if (lease.now_ms)() >= lease.until_ms {
             return Err(Failure::passing("Late", "the invocation stalled until its lease was over"));
         }
         lake.delete(&others).await?;
@@ -150,7 +169,8 @@ async fn remove_others(
 /// The most kinds of bad rows that a job's record tells of.
 const MOST_KINDS: usize = 10;
 
-fn report(cleaned: Cleaned, output: &Location, objects: u64) -> Report {
+/// What a job's record says of it.
+pub fn report(cleaned: Cleaned, output: &Location, objects: u64) -> Report {
     let Cleaned { summary, dropped, broken, partitions, .. } = cleaned;
     let mut notes = summary.notes;
     let broken = broken.iter().take(MOST_KINDS);

@@ -131,6 +131,7 @@ mod tests {
             location: Location::parse(at).unwrap(),
             size: 0,
             etag: String::new(),
+            modified_ms: 0,
             attributes: Default::default(),
         };
         for (source, dest, from, to) in [

@@ -1,0 +1,90 @@
+//! The batch side's mind: what has landed becomes runs on Spark, one at a time a dataset, each object once.
+//!
+//! Whatever wakes the function ([`envelope`]), it does the same: it records what it was told ([`landing`]) and then takes the
+//! lanes concerned as far as they go ([`drive`]). What may happen next is decided by pure functions
+//! ([`weir_ledger::batch::lane`]); here are the effects. Events only say *when* to look: what happened is always asked of the
+//! ledger, Glue and S3, because an event may be lost, late or doubled.
+
+pub mod config;
+pub mod drive;
+pub mod envelope;
+pub mod glue;
+pub mod handler;
+pub mod landing;
+pub mod manifest;
+pub mod said;
+pub mod spark;
+pub mod window;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use weir_alerts::{Notice, Publisher, notify};
+use weir_lake::Lake;
+use weir_ledger::Ledger;
+use weir_ledger::batch::Book;
+use weir_telemetry::{Event, Telemetry};
+
+use crate::config::Config;
+use crate::spark::Spark;
+
+/// Everything it needs, made once per process.
+pub struct Orchestrator {
+    /// The function's settings.
+    pub config: Config,
+    /// S3.
+    pub lake: Arc<dyn Lake>,
+    /// Jobs.
+    pub ledger: Ledger,
+    /// Lanes and objects.
+    pub book: Arc<dyn Book>,
+    /// Who runs jobs.
+    pub spark: Arc<dyn Spark>,
+    /// Where notices go.
+    pub publisher: Arc<dyn Publisher>,
+    /// Log and metrics.
+    pub telemetry: Telemetry,
+    /// Unlike that of any other process: it makes write tokens.
+    pub writer: String,
+    /// How many there were.
+    pub writes: AtomicU64,
+}
+
+/// One invocation.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// Lambda's request id.
+    pub request_id: String,
+    /// When Lambda kills it, in milliseconds since the epoch.
+    pub deadline_ms: u64,
+}
+
+impl Visit {
+    /// Milliseconds since the epoch.
+    pub fn now_ms(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    }
+
+    /// Whether there is hardly any time left: the sweep goes on from here.
+    pub fn is_over(&self) -> bool {
+        self.now_ms() + 10_000 >= self.deadline_ms
+    }
+}
+
+impl Orchestrator {
+    fn write_token(&self) -> String {
+        format!("{}-{}", self.writer, self.writes.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn say(&self, visit: &Visit, event: &dyn Event) {
+        self.telemetry.emit(&visit.request_id, event);
+    }
+
+    async fn tell(&self, notice: &Notice, visit: &Visit) {
+        let told = notify(self.ledger.store(), self.publisher.as_ref(), notice, visit.now_ms()).await;
+        if let Err(failure) = told {
+            self.say(visit, &said::Trouble { doing: "publish an alert", failure: &failure });
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Reads the configuration once, makes the clients once, and hands over.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+use weir_alerts::Topic;
+use weir_lake::{S3Lake, aws_config};
+use weir_ledger::{DynamoStore, Ledger};
+use weir_orchestrator::config::Config;
+use weir_orchestrator::glue::GlueJob;
+use weir_orchestrator::{Orchestrator, Visit};
+use weir_telemetry::Telemetry;
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let config = Config::read(|name| std::env::var(name).ok())?;
+    let aws = aws_config().load().await;
+    let store = Arc::new(DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), &config.ledger_table));
+    // Unlike that of any other process: Lambda reuses neither the log stream's name nor, within one, the start time.
+    let stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let writer = format!("{stream}-{}-{since}", std::process::id());
+    let orchestrator = Arc::new(Orchestrator {
+        lake: Arc::new(S3Lake::new(&aws)),
+        ledger: Ledger::new(store.clone(), &writer),
+        book: store,
+        spark: Arc::new(GlueJob::new(&aws, &config.glue_job, &config.ledger_table)),
+        publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
+        telemetry: Telemetry::new("orchestrator", &config.stack),
+        config,
+        writer,
+        writes: AtomicU64::new(0),
+    });
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
+        let orchestrator = Arc::clone(&orchestrator);
+        async move {
+            let visit = Visit { request_id: event.context.request_id.clone(), deadline_ms: event.context.deadline };
+            // Lambda invokes it again for an event that fails, and keeps what fails to the end.
+            Ok::<_, Error>(orchestrator.handle(&event.payload, &visit).await?)
+        }
+    }))
+    .await
+}

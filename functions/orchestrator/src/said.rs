@@ -1,0 +1,125 @@
+//! What the function says in its log, and counts.
+
+use serde_json::{Map, Value, json};
+use weir_delivery::Failure;
+use weir_ledger::batch::{Lane, Phase};
+use weir_telemetry::{Event, Level, Metric};
+
+fn facts(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+/// A lane came to a phase.
+pub struct LaneChanged<'a>(pub &'a Lane);
+
+impl Event for LaneChanged<'_> {
+    fn level(&self) -> Level {
+        match (self.0.phase, &self.0.failure) {
+            (Phase::Halted, _) => Level::Error,
+            (_, Some(_)) => Level::Warn,
+            _ => Level::Info,
+        }
+    }
+
+    fn message(&self) -> String {
+        let run = self.0.run.as_ref().map_or("no run", |run| run.id.as_str());
+        let why = self.0.failure.as_ref().map_or(String::new(), |failure| format!(": {}", failure.reason));
+        format!("Lane {} is {:?} with {run}{why}", self.0.name, self.0.phase)
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        facts(json!({"lane": self.0.name, "phase": self.0.phase, "run": self.0.run, "failure": self.0.failure}))
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let name = match self.0.phase {
+            Phase::Running => "RunsStarted",
+            Phase::Finishing => "RunsDone",
+            Phase::Halted => "RunsHalted",
+            _ => return Vec::new(),
+        };
+        vec![Metric::count(name, 1)]
+    }
+}
+
+/// Events of S3 were taken in.
+pub struct Landed {
+    /// Objects that wait now.
+    pub pending: u64,
+    /// Events that came before, or late.
+    pub known: u64,
+    /// Objects that are none of ours: folder markers, hidden names, other places.
+    pub ignored: u64,
+    /// Newer versions of objects that runs have.
+    pub conflicts: u64,
+}
+
+impl Event for Landed {
+    fn level(&self) -> Level {
+        if self.conflicts > 0 { Level::Error } else { Level::Info }
+    }
+
+    fn message(&self) -> String {
+        format!("Took in {} objects.", self.pending)
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        let Self { pending, known, ignored, conflicts } = self;
+        facts(json!({"pending": pending, "known": known, "ignored": ignored, "conflicts": conflicts}))
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![Metric::count("ObjectsLanded", self.pending), Metric::count("ObjectsInConflict", self.conflicts)]
+    }
+}
+
+/// An invocation, or a part of one, was put with the dead letters.
+pub struct DeadLetter<'a> {
+    /// Where it is.
+    pub at: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+impl Event for DeadLetter<'_> {
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> String {
+        format!("An event is with the dead letters: {}", self.reason)
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        facts(json!({"at": self.at, "reason": self.reason}))
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![Metric::count("EventsPoison", 1)]
+    }
+}
+
+/// Something did not work, and will be tried again.
+pub struct Trouble<'a> {
+    /// What was being done.
+    pub doing: &'a str,
+    /// Why it failed.
+    pub failure: &'a Failure,
+}
+
+impl Event for Trouble<'_> {
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> String {
+        format!("Could not {}: {}", self.doing, self.failure.reason)
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        facts(json!({"code": self.failure.code, "fault": self.failure.fault}))
+    }
+}

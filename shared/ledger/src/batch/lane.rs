@@ -1,0 +1,319 @@
+//! The life of a lane's run as pure functions.
+//!
+//! ```text
+//!   IDLE ──claim──▶ CLAIMING ──claimed──▶ STARTING ──started──▶ RUNNING ──succeeded──▶ FINISHING ──finished──▶ IDLE
+//!    ▲                 │ (nothing left)      ▲ │ ▲                  │                    │    ▲
+//!    └─────────────────┘                     │ └─┘ not now          │           loading──┘    │ (statements ended)
+//!                                            │                      │                LOADING ─┘
+//!                                            └──── failed ──────────┤
+//!                                            resume ── HALTED ◀─────┘ (attempts used up)
+//! ```
+//!
+//! Why no run works twice, whatever crashes between:
+//!
+//! * A run's objects are listed on S3 before the lane is CLAIMING, so whoever takes over claims the same ones.
+//! * A start has a *token*, which is in the lane before Glue is asked. The script's first act is to claim that token, and a
+//!   second run that finds it taken ends before it writes. A start whose answer was lost is looked up by its token first.
+//! * The next start of the same run has a new token, and is made only when the last one's end is known.
+//! * All starts of a run write under the run's own name, so that the last replaces what others left.
+
+use serde::{Deserialize, Serialize};
+use weir_delivery::Failure;
+
+/// How many starts of one run may fail before a person must look at it.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// How soon a claim that its invocation did not finish is taken up again.
+pub const CLAIM_PATIENCE_MS: u64 = 60_000;
+
+/// How long whoever calls Glue has the start to itself: longer than a Lambda lives.
+pub const START_LEASE_MS: u64 = 930_000;
+
+/// How soon a run is looked at whose event has not come. Glue's events are best effort.
+pub const RUN_PATIENCE_MS: u64 = 300_000;
+
+/// What the name of a single job's lane begins with.
+const JOB: &str = "job:";
+
+/// How long an index may be behind its table. What landed just now may not be listed yet.
+pub const INDEX_LAG_MS: u64 = 60_000;
+
+/// A lane's record. Times are milliseconds since the epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lane {
+    /// The dataset's name, or `job:<id>`.
+    pub name: String,
+    /// Counts the writes of this record: what compare-and-swap compares.
+    pub version: u64,
+    /// Names the write that made this version.
+    pub write_token: String,
+    /// Where its run stands.
+    pub phase: Phase,
+    /// The run, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+    /// When the sweep shall look at it, if nothing else has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_at_ms: Option<u64>,
+    /// The id of the last run that did its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_successful_run: Option<String>,
+    /// When the newest object landed that a run has done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark_ms: Option<u64>,
+    /// Why it waits, or why it is halted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// When DynamoDB may forget it, in *seconds* since the epoch: the lane of a single job, once that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_s: Option<u64>,
+}
+
+/// Where a lane's run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Phase {
+    /// There is none.
+    Idle,
+    /// Its objects are being claimed.
+    Claiming,
+    /// Glue is being asked, or will be.
+    Starting,
+    /// Glue has it.
+    Running,
+    /// It is done; its objects and records are being moved.
+    Finishing,
+    /// Its results are being loaded into the warehouse.
+    Loading,
+    /// It failed too often. A person must look at it.
+    Halted,
+}
+
+/// A run. It keeps its name over all its starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its name, which is the id of its job and part of every path it writes.
+    pub id: String,
+    /// What the present start goes by; unlike that of any other start of any run.
+    pub token: String,
+    /// How many starts there were, this one included.
+    pub starts: u32,
+    /// How many of them failed since a person last looked.
+    pub failed: u32,
+    /// Glue's id, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub glue_run: Option<String>,
+    /// Until when whoever is starting it has it to itself; 0: nobody is.
+    pub lease_until_ms: u64,
+    /// When it was claimed.
+    pub claimed_ms: u64,
+    /// How many objects it works on.
+    pub objects: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// The statements that load it into the warehouse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<String>,
+}
+
+impl Lane {
+    /// A lane that has never had a run.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: 0,
+            write_token: String::new(),
+            phase: Phase::Idle,
+            run: None,
+            look_at_ms: None,
+            last_successful_run: None,
+            watermark_ms: None,
+            failure: None,
+            expires_s: None,
+        }
+    }
+
+    /// The job that this is the lane of, if it is one's.
+    pub fn job_id(&self) -> Option<&str> {
+        self.name.strip_prefix(JOB)
+    }
+
+    /// The lane of a deferred job.
+    pub fn of_job(id: &str) -> Self {
+        Self::new(&format!("{JOB}{id}"))
+    }
+
+    fn step(&self, phase: Phase, look_at_ms: Option<u64>) -> Self {
+        Self { phase, look_at_ms, version: self.version + 1, ..self.clone() }
+    }
+
+    fn with_run(mut self, change: impl FnOnce(&mut Run)) -> Self {
+        if let Some(run) = &mut self.run {
+            change(run);
+        }
+        self
+    }
+}
+
+/// The lane shall be looked at then at the latest: something has landed.
+pub fn note(lane: &Lane, at_ms: u64) -> Option<Lane> {
+    let sooner = lane.phase == Phase::Idle && lane.look_at_ms.is_none_or(|noted| noted > at_ms);
+    sooner.then(|| lane.step(Phase::Idle, Some(at_ms)))
+}
+
+/// There was nothing to claim. What landed just now may not have been listed yet, so it is looked at once more.
+pub fn settle(lane: &Lane, now_ms: u64) -> Option<Lane> {
+    let noted = lane.look_at_ms.filter(|_| lane.phase == Phase::Idle)?;
+    let recent = now_ms < noted + INDEX_LAG_MS;
+    Some(lane.step(Phase::Idle, recent.then_some(noted + INDEX_LAG_MS)))
+}
+
+/// The lane of a single job is not needed any more.
+pub fn forget(lane: &Lane, expires_s: u64) -> Lane {
+    Lane { expires_s: Some(expires_s), ..lane.step(lane.phase, None) }
+}
+
+/// A new run, if there is none. Its objects must be listed where its name says, before this is stored.
+pub fn claim(lane: &Lane, id: &str, now_ms: u64) -> Option<Lane> {
+    let run = Run {
+        id: id.to_owned(),
+        token: format!("{id}.1"),
+        starts: 1,
+        failed: 0,
+        glue_run: None,
+        lease_until_ms: 0,
+        claimed_ms: now_ms,
+        objects: 0,
+        bytes: 0,
+        load: None,
+    };
+    let claiming = lane.step(Phase::Claiming, Some(now_ms + CLAIM_PATIENCE_MS));
+    (lane.phase == Phase::Idle).then_some(Lane { run: Some(run), failure: None, ..claiming })
+}
+
+/// Its objects are claimed, and the manifest is written. Without objects there is no run after all.
+pub fn claimed(lane: &Lane, objects: u64, bytes: u64, now_ms: u64) -> Option<Lane> {
+    if lane.phase != Phase::Claiming {
+        return None;
+    }
+    if objects == 0 {
+        return Some(Lane { run: None, ..lane.step(Phase::Idle, None) });
+    }
+    Some(lane.step(Phase::Starting, Some(now_ms)).with_run(|run| (run.objects, run.bytes) = (objects, bytes)))
+}
+
+/// This invocation asks Glue, and nobody else does meanwhile. `None` while another may be asking.
+pub fn try_start(lane: &Lane, now_ms: u64) -> Option<Lane> {
+    let free = lane.phase == Phase::Starting && lane.run.as_ref().is_some_and(|run| run.lease_until_ms <= now_ms);
+    let lease = now_ms + START_LEASE_MS;
+    free.then(|| lane.step(Phase::Starting, Some(lease)).with_run(|run| run.lease_until_ms = lease))
+}
+
+/// Glue can't take it now: too many runs, or it throttles. This is no failed attempt. Also what becomes of a start whose
+/// answer was lost: the next to try looks it up.
+pub fn not_now(lane: &Lane, why: Failure, pause_ms: u64, now_ms: u64) -> Option<Lane> {
+    let waiting = lane.step(Phase::Starting, Some(now_ms + pause_ms)).with_run(|run| run.lease_until_ms = 0);
+    (lane.phase == Phase::Starting).then_some(Lane { failure: Some(why), ..waiting })
+}
+
+/// Glue has it, under this id.
+pub fn started(lane: &Lane, glue_run: &str, now_ms: u64) -> Option<Lane> {
+    let running = lane.step(Phase::Running, Some(now_ms + RUN_PATIENCE_MS));
+    let running = running.with_run(|run| (run.glue_run, run.lease_until_ms) = (Some(glue_run.to_owned()), 0));
+    // A running one, too: of two runs with one token, the one that has it may not be the one that was noted.
+    matches!(lane.phase, Phase::Starting | Phase::Running).then_some(Lane { failure: None, ..running })
+}
+
+/// It still runs; look again.
+pub fn still_running(lane: &Lane, now_ms: u64) -> Option<Lane> {
+    (lane.phase == Phase::Running).then(|| lane.step(Phase::Running, Some(now_ms + RUN_PATIENCE_MS)))
+}
+
+/// This start is over, for certain, and has not done its work. The next has another token; after [`MAX_ATTEMPTS`] there is
+/// none before a person has looked.
+pub fn failed(lane: &Lane, why: Failure, now_ms: u64) -> Option<Lane> {
+    if !matches!(lane.phase, Phase::Starting | Phase::Running) {
+        return None;
+    }
+    let failures = lane.run.as_ref()?.failed + 1;
+    let next = if failures >= MAX_ATTEMPTS || !why.passes() {
+        lane.step(Phase::Halted, None).with_run(|run| run.lease_until_ms = 0)
+    } else {
+        lane.step(Phase::Starting, Some(now_ms)).with_run(restart)
+    };
+    Some(Lane { failure: Some(why), ..next.with_run(|run| run.failed = failures) })
+}
+
+fn restart(run: &mut Run) {
+    run.starts += 1;
+    (run.token, run.glue_run, run.lease_until_ms) = (format!("{}.{}", run.id, run.starts), None, 0);
+}
+
+/// A person has looked: the same run begins again, and replaces what it left.
+pub fn resume(lane: &Lane, now_ms: u64) -> Option<Lane> {
+    let again = lane.step(Phase::Starting, Some(now_ms)).with_run(restart).with_run(|run| run.failed = 0);
+    (lane.phase == Phase::Halted).then_some(again)
+}
+
+/// Its work is done. What is left is bookkeeping, which may be repeated.
+pub fn succeeded(lane: &Lane, now_ms: u64) -> Option<Lane> {
+    (lane.phase == Phase::Running).then(|| lane.step(Phase::Finishing, Some(now_ms + CLAIM_PATIENCE_MS)))
+}
+
+/// The warehouse loads it.
+pub fn loading(lane: &Lane, statement: &str, now_ms: u64) -> Option<Lane> {
+    let loading = lane.step(Phase::Loading, Some(now_ms + RUN_PATIENCE_MS));
+    let loading = loading.with_run(|run| run.load = Some(statement.to_owned()));
+    matches!(lane.phase, Phase::Finishing | Phase::Loading).then_some(loading)
+}
+
+/// All is recorded. `watermark_ms`: when the newest of its objects landed.
+pub fn finished(lane: &Lane, watermark_ms: Option<u64>) -> Option<Lane> {
+    let run = lane.run.as_ref()?;
+    let idle = Lane {
+        last_successful_run: Some(run.id.clone()),
+        watermark_ms: lane.watermark_ms.max(watermark_ms),
+        run: None,
+        failure: None,
+        ..lane.step(Phase::Idle, None)
+    };
+    matches!(lane.phase, Phase::Finishing | Phase::Loading).then_some(idle)
+}
+
+/// What there is to do with a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// See whether there is work, and claim it.
+    Claim,
+    /// Claim the listed objects.
+    Mark,
+    /// Ask Glue; look the token up first if it may have been asked before.
+    Start {
+        /// Whether an earlier call may have reached it.
+        look_first: bool,
+    },
+    /// Ask Glue how the run is.
+    Observe,
+    /// Move objects and records.
+    Finish,
+    /// Ask the warehouse how the load is.
+    ObserveLoad,
+    /// Nothing before then, if ever.
+    Rest,
+}
+
+/// The next step, for whoever looks at the lane now.
+pub fn next(lane: &Lane, now_ms: u64) -> Step {
+    let Some(run) = &lane.run else { return Step::Claim };
+    match lane.phase {
+        Phase::Idle => Step::Claim,
+        Phase::Claiming => Step::Mark,
+        Phase::Starting if run.lease_until_ms > now_ms => Step::Rest,
+        // A lease that was not given back, or a wait: an earlier call may have reached Glue.
+        Phase::Starting => Step::Start { look_first: run.lease_until_ms > 0 || lane.failure.is_some() },
+        Phase::Running => Step::Observe,
+        Phase::Finishing => Step::Finish,
+        Phase::Loading => Step::ObserveLoad,
+        Phase::Halted => Step::Rest,
+    }
+}
