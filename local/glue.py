@@ -49,6 +49,8 @@ def start_with_room(data):
         # What the run's own thread needs, and ministack does not keep.
         for run in glue._job_runs.get(data.get("JobName"), [])[-1:]:
             run["_policy"] = data.get("ExecutionRoleSessionPolicy")
+            # CloudFormation's parameters are texts, and ministack hands them on to SDKs that want numbers.
+            run |= {name: int(run[name]) for name in ("Timeout", "NumberOfWorkers", "AllocatedCapacity") if run.get(name)}
         return answer
 
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use aws_sdk_glue::Client;
-use aws_sdk_glue::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_glue::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::types::{ExecutionClass, JobRun, JobRunState};
 use weir_delivery::Failure;
 
@@ -33,10 +33,10 @@ impl GlueJob {
 
     fn failed<E>(&self, doing: &str, error: &SdkError<E, aws_sdk_glue::config::http::HttpResponse>) -> Failure
     where
-        E: ProvideErrorMetadata,
+        E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let status = error.raw_response().map(|response| response.status().as_u16());
-        let said = error.message().unwrap_or("no answer came");
+        let said = error.message().map_or_else(|| DisplayErrorContext(error).to_string(), str::to_owned);
         Failure::aws(error.code(), status, format!("{doing} {}: {said}", self.job))
     }
 

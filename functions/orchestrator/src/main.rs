@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use weir_alerts::Topic;
+use weir_delivery::Failure;
 use weir_lake::{S3Lake, aws_config};
 use weir_ledger::{DynamoStore, Ledger};
 use weir_orchestrator::config::Config;
@@ -39,7 +40,8 @@ async fn main() -> Result<(), Error> {
         async move {
             let visit = Visit { request_id: event.context.request_id.clone(), deadline_ms: event.context.deadline };
             // Lambda invokes it again for an event that fails, and keeps what fails to the end.
-            Ok::<_, Error>(orchestrator.handle(&event.payload, &visit).await?)
+            let answer = orchestrator.handle(&event.payload, &visit).await;
+            answer.map_err(|Failure { code, reason, .. }| Diagnostic { error_type: code, error_message: reason })
         }
     }))
     .await
