@@ -28,12 +28,7 @@ pub(crate) struct Rows {
 /// Cleans a batch by a dataset's contract, columns by name. `now_micros` is the time that derived columns are given, in
 /// microseconds since 1970.
 #[pyfunction]
-pub(crate) fn clean(
-    py: Python<'_>,
-    dataset: &str,
-    batch: PyArrowType<RecordBatch>,
-    now_micros: i64,
-) -> PyResult<Rows> {
+pub(crate) fn clean(py: Python<'_>, dataset: &str, batch: PyArrowType<RecordBatch>, now_micros: i64) -> PyResult<Rows> {
     let contract = contract_of(dataset)?;
     let PyArrowType(batch) = batch;
     let (clean, refused) = py.detach(|| clean_batch(&contract, &batch, now_micros)).map_err(failed)?;

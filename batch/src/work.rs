@@ -13,7 +13,7 @@ use pyo3::types::PyBytes;
 use serde::{Deserialize, Serialize};
 use weir_command::{Action, Command, Location};
 use weir_contract::{Audience, Contract, Measured};
-use weir_delivery::{Fault, Failure};
+use weir_delivery::{Failure, Fault};
 use weir_formats::{Cleaned, Cleaning, ConvertError, Output, Settings, Sink, clean_part, write_batch};
 use weir_lake::{ObjectInfo, Page, S3Input, S3Output};
 use weir_work::convert::{self, Converted, Lease, Making, remove_others, to_failure};
@@ -240,8 +240,10 @@ impl Aws {
         let cleaning = Cleaning { contract: &fine, audience: Audience::Tables, now_micros: part.now_micros };
         let under = place(&part.output)?;
         let handle = self.runtime.handle();
-        let output = Named { output: S3Output::new(Arc::clone(&self.lake), under.clone(), handle.clone()), number: part.number };
-        let (mut refused, mut objects) = if part.put_aside { self.unchanged(part.objects)? } else { (Vec::new(), part.objects) };
+        let output =
+            Named { output: S3Output::new(Arc::clone(&self.lake), under.clone(), handle.clone()), number: part.number };
+        let (mut refused, mut objects) =
+            if part.put_aside { self.unchanged(part.objects)? } else { (Vec::new(), part.objects) };
         let mut measured = Measured::new();
         let mut made = Made::default();
         while !objects.is_empty() {

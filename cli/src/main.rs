@@ -1,7 +1,8 @@
 //! `weir`: submit jobs, watch them, say what a file is, make data to play with, send it, look at contracts.
 //!
-//! Exit codes: 0 done; 1 the job failed, the file can't be read, rows were left unsent, a contract is wrong; 2 the command line is wrong; 3 AWS could not be asked; 130 interrupted.
+//! Exit codes: 0 done; 1 the job failed, the file can't be read, rows were left unsent, a run is halted, a contract is wrong; 2 the command line is wrong; 3 AWS could not be asked; 130 interrupted.
 
+mod batch;
 mod contract;
 mod detect;
 mod generate;
@@ -42,6 +43,8 @@ enum Verb {
     Generate(generate::Generate),
     /// Send rows to a Kinesis stream or a delivery stream.
     Produce(produce::Produce),
+    /// Batch runs: what waits, what runs, run now, retry.
+    Batch(batch::BatchArgs),
     /// Check, show and export dataset contracts.
     Contract(contract::ContractArgs),
 }
@@ -97,6 +100,7 @@ async fn run(cli: &Cli) -> Result<(), Stop> {
         Verb::Detect(detect) => detect.run(cli).await,
         Verb::Generate(generate) => generate.run(),
         Verb::Produce(produce) => produce.run(&Stack::open(cli).await?).await,
+        Verb::Batch(batch) => batch.run(&Stack::open(cli).await?).await,
         Verb::Contract(contract) => contract.run(),
     }
 }

@@ -51,8 +51,8 @@ impl Orchestrator {
     pub async fn drive(&self, name: &str, now: bool, visit: &Visit) -> Result<Lane, Failure> {
         let mut lane = self.book.lane(name).await?.unwrap_or_else(|| Lane::new(name));
         for _ in 0..MOST_STEPS {
-            let before = (lane.version, lane.phase);
-            let next = match lane::next(&lane, visit.now_ms()) {
+            let step = lane::next(&lane, visit.now_ms());
+            let next = match step {
                 Step::Rest => None,
                 Step::Claim => self.claim(&lane, now, visit).await?,
                 Step::Mark => self.mark(&lane, visit).await?,
@@ -60,11 +60,17 @@ impl Orchestrator {
                 Step::Observe => self.observe(&lane, visit).await?,
                 Step::Finish => self.finish(&lane, visit).await?,
                 // Nothing loads yet.
-                Step::ObserveLoad => self.change(&lane, visit, |lane| lane::finished(lane, None)).await?,
+                Step::ObserveLoad => {
+                    self.change(&lane, visit, |lane| lane::finished(lane, None, visit.now_ms())).await?
+                }
             };
             let Some(next) = next else { return Ok(lane) };
+            // A run was started, or goes on, or finds no room: its end, or the sweep, is another invocation's.
+            let asked = matches!(step, Step::Start { .. } | Step::Observe);
+            let waits =
+                asked && token_of(&next) == token_of(&lane) && matches!(next.phase, Phase::Starting | Phase::Running);
             lane = next;
-            if before == (lane.version, lane.phase) || lane.phase == Phase::Running && before.1 == Phase::Running {
+            if waits {
                 return Ok(lane);
             }
         }
@@ -134,7 +140,8 @@ impl Orchestrator {
     async fn claim_job(&self, lane: &Lane, id: &str, visit: &Visit) -> Result<Option<Lane>, Failure> {
         let now_ms = visit.now_ms();
         let job = self.ledger.store().get(id).await?.filter(|job| job.state == State::Deferred);
-        let Some((job, command)) = job.and_then(|job| Some((job.clone(), Command::parse(job.command.as_bytes()).ok()?)))
+        let Some((job, command)) =
+            job.and_then(|job| Some((job.clone(), Command::parse(job.command.as_bytes()).ok()?)))
         else {
             return Ok(None);
         };
@@ -197,7 +204,13 @@ impl Orchestrator {
     }
 
     /// The list of a run that shall run again, with newer versions of some of its objects.
-    pub(crate) async fn list_again(&self, dataset: &str, run: &str, newer: &[Landed], visit: &Visit) -> Result<(), Failure> {
+    pub(crate) async fn list_again(
+        &self,
+        dataset: &str,
+        run: &str,
+        newer: &[Landed],
+        visit: &Visit,
+    ) -> Result<(), Failure> {
         let files = Files::of(&self.config, run);
         let manifest: Manifest = self.read(&files.manifest).await?;
         let mut listed = Vec::new();
@@ -235,9 +248,7 @@ impl Orchestrator {
             }
             Err(why) => return self.gone_wrong(&lane, run, why, visit).await,
         };
-        self.change_own(&lane, visit, next).await?;
-        // Its end is another event's.
-        Ok(None)
+        self.change_own(&lane, visit, next).await
     }
 
     async fn ask_glue(&self, lane: &Lane, run: &Run, look_first: bool, visit: &Visit) -> Result<String, Failure> {
@@ -332,9 +343,9 @@ impl Orchestrator {
         };
         let notice = Notice {
             what: format!("batch run of {}", lane.name),
-            place: place.and_then(|job| Command::parse(job.command.as_bytes()).ok()).map_or(lane.name.clone(), |command| {
-                format!("{} -> {}", command.source, command.dest)
-            }),
+            place: place
+                .and_then(|job| Command::parse(job.command.as_bytes()).ok())
+                .map_or(lane.name.clone(), |command| format!("{} -> {}", command.source, command.dest)),
             failure: why.clone(),
             job_id: Some(run.id.clone()),
             next_step,
@@ -364,7 +375,8 @@ impl Orchestrator {
         self.end_job(&run.id, Ok(&outcome), visit).await?;
         if let Some(first) = outcome.refused.first() {
             let (count, of) = (outcome.refused.len(), run.objects);
-            let reason = format!("{count} of {of} objects could not be read; the first: {}: {}", first.uri, first.reason);
+            let reason =
+                format!("{count} of {of} objects could not be read; the first: {}: {}", first.uri, first.reason);
             let notice = Notice {
                 what: format!("reading objects of {}", lane.name),
                 place: first.uri.clone(),
@@ -374,7 +386,7 @@ impl Orchestrator {
             };
             self.tell(&notice, visit).await;
         }
-        let lane = self.change_own(lane, visit, lane::finished(lane, watermark)).await?;
+        let lane = self.change_own(lane, visit, lane::finished(lane, watermark, visit.now_ms())).await?;
         match lane {
             Some(lane) if lane.job_id().is_some() => {
                 let expires_s = visit.now_ms() / 1000 + REMEMBERED_DAYS * 86_400;
@@ -434,6 +446,10 @@ impl Orchestrator {
     }
 }
 
+fn token_of(lane: &Lane) -> Option<&str> {
+    lane.run.as_ref().map(|run| run.token.as_str())
+}
+
 /// Objects up to so many bytes, those that landed first first; one that alone is larger is taken alone.
 fn up_to(pending: Vec<Landed>, most_bytes: u64) -> Vec<Listed> {
     let mut bytes = 0u64;
@@ -442,10 +458,16 @@ fn up_to(pending: Vec<Landed>, most_bytes: u64) -> Vec<Listed> {
         bytes = bytes.saturating_add(one.version_of.size.max(1));
         first || bytes <= most_bytes
     };
-    pending.iter().map(to_listed).zip(&pending).take_while({
-        let mut fits = fits;
-        move |(_, one)| fits(one)
-    }).map(|(listed, _)| listed).collect()
+    pending
+        .iter()
+        .map(to_listed)
+        .zip(&pending)
+        .take_while({
+            let mut fits = fits;
+            move |(_, one)| fits(one)
+        })
+        .map(|(listed, _)| listed)
+        .collect()
 }
 
 fn to_listed(object: &Landed) -> Listed {
@@ -460,7 +482,8 @@ fn job_of(manifest: &Manifest, run: &Run) -> Job {
 }
 
 fn stamp(now_ms: u64) -> String {
-    let at = jiff::Timestamp::from_millisecond(i64::try_from(now_ms).unwrap_or(0)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let at =
+        jiff::Timestamp::from_millisecond(i64::try_from(now_ms).unwrap_or(0)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     at.strftime("%Y%m%dT%H%M%S").to_string()
 }
 

@@ -90,7 +90,9 @@ pub fn read(payload: &Value) -> Asked {
                 Some(statement) => Asked::LoadEnded { statement: statement.to_owned() },
                 None => Asked::Unknown("a Redshift Data event without `detail.statementId`".into()),
             },
-            _ => Asked::Unknown(format!("an event of a kind that is not ours: source `{source}`, detail-type `{kind}`")),
+            _ => {
+                Asked::Unknown(format!("an event of a kind that is not ours: source `{source}`, detail-type `{kind}`"))
+            }
         };
     }
     direct(payload)
@@ -131,8 +133,9 @@ fn direct(payload: &Value) -> Asked {
 fn between(backfill: &Value) -> Result<TakeUp, String> {
     let moment = |name: &str, default_ms: u64, end: bool| match backfill.get(name) {
         None => Ok(default_ms),
-        Some(value) => moment_ms(value.as_str().unwrap_or_default(), end)
-            .ok_or_else(|| format!("`backfill.{name}` is {value}; write it as \"2024-01-31\" or \"2024-01-31T06:00:00Z\"")),
+        Some(value) => moment_ms(value.as_str().unwrap_or_default(), end).ok_or_else(|| {
+            format!("`backfill.{name}` is {value}; write it as \"2024-01-31\" or \"2024-01-31T06:00:00Z\"")
+        }),
     };
     if backfill.as_object().is_some_and(serde_json::Map::is_empty) {
         return Ok(TakeUp::Everything);

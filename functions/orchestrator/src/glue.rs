@@ -66,7 +66,8 @@ impl GlueJob {
 impl Spark for GlueJob {
     async fn start(&self, start: &Start) -> Result<String, Failure> {
         let class = if start.flexible { ExecutionClass::Flex } else { ExecutionClass::Standard };
-        let once = aws_sdk_glue::config::Config::builder().retry_config(aws_sdk_glue::config::retry::RetryConfig::disabled());
+        let once =
+            aws_sdk_glue::config::Config::builder().retry_config(aws_sdk_glue::config::retry::RetryConfig::disabled());
         let run = self
             .client
             .start_job_run()

@@ -67,7 +67,8 @@ impl Orchestrator {
     }
 
     fn belongs(&self, one: &Created) -> Belongs {
-        let inside = (one.bucket == self.config.raw.bucket()).then(|| one.key.strip_prefix(self.config.raw.key())).flatten();
+        let inside =
+            (one.bucket == self.config.raw.bucket()).then(|| one.key.strip_prefix(self.config.raw.key())).flatten();
         let Some((dataset, rest)) = inside.and_then(|inside| inside.split_once('/')) else { return Belongs::Nowhere };
         // As Hive and Spark see them: folder markers, and names that are hidden.
         let hidden = |segment: &str| segment.is_empty() || segment.starts_with(['_', '.']);
@@ -88,7 +89,9 @@ impl Orchestrator {
         let mut stored: Option<Landed> = None;
         loop {
             let landing = object::land(stored.as_ref(), dataset, uri, version.clone());
-            let (object::Landing::Pending(next) | object::Landing::Conflict(next)) = &landing else { return Ok(landing) };
+            let (object::Landing::Pending(next) | object::Landing::Conflict(next)) = &landing else {
+                return Ok(landing);
+            };
             match self.put_object(next).await? {
                 Swap::Stored => return Ok(landing),
                 Swap::Conflict(there) => stored = there.map(|there| *there),

@@ -58,12 +58,19 @@ pub struct Visit {
     pub request_id: String,
     /// When Lambda kills it, in milliseconds since the epoch.
     pub deadline_ms: u64,
+    /// What time it is, in the same.
+    pub clock: fn() -> u64,
+}
+
+/// The system's clock.
+pub fn system_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Visit {
     /// Milliseconds since the epoch.
     pub fn now_ms(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+        (self.clock)()
     }
 
     /// Whether there is hardly any time left: the sweep goes on from here.

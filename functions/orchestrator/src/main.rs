@@ -12,7 +12,7 @@ use weir_lake::{S3Lake, aws_config};
 use weir_ledger::{DynamoStore, Ledger};
 use weir_orchestrator::config::Config;
 use weir_orchestrator::glue::GlueJob;
-use weir_orchestrator::{Orchestrator, Visit};
+use weir_orchestrator::{Orchestrator, Visit, system_ms};
 use weir_telemetry::Telemetry;
 
 #[tokio::main]
@@ -38,7 +38,8 @@ async fn main() -> Result<(), Error> {
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
         let orchestrator = Arc::clone(&orchestrator);
         async move {
-            let visit = Visit { request_id: event.context.request_id.clone(), deadline_ms: event.context.deadline };
+            let (request_id, deadline_ms) = (event.context.request_id.clone(), event.context.deadline);
+            let visit = Visit { request_id, deadline_ms, clock: system_ms };
             // Lambda invokes it again for an event that fails, and keeps what fails to the end.
             let answer = orchestrator.handle(&event.payload, &visit).await;
             answer.map_err(|Failure { code, reason, .. }| Diagnostic { error_type: code, error_message: reason })

@@ -102,7 +102,14 @@ pub fn dataset_command(config: &Config, dataset: &str, run: &str) -> String {
 }
 
 /// The manifest of a dataset's run.
-pub fn of_dataset(config: &Config, dataset: &str, run: &str, objects: Vec<Listed>, measured: bool, now_ms: u64) -> Manifest {
+pub fn of_dataset(
+    config: &Config,
+    dataset: &str,
+    run: &str,
+    objects: Vec<Listed>,
+    measured: bool,
+    now_ms: u64,
+) -> Manifest {
     let at = |what: &str| config.tables.join(&format!("{dataset}/{what}/job={run}/")).to_string();
     Manifest {
         run: run.to_owned(),
@@ -142,14 +149,19 @@ const MOST_POLICY_CHARS: usize = 2_048;
 /// # Errors
 /// Paths so long that the policy becomes too long.
 pub fn policy(config: &Config, manifest: &Manifest, token: &str) -> Result<String, Failure> {
-    let command = Command::parse(manifest.command.as_bytes()).map_err(|error| Failure::user("Command", error.to_string()))?;
+    let command =
+        Command::parse(manifest.command.as_bytes()).map_err(|error| Failure::user("Command", error.to_string()))?;
     let arn = |at: &Location| format!("arn:aws:s3:::{}/{}", at.bucket(), at.key());
     let under = |at: &Location| if at.is_prefix() { format!("{}*", arn(at)) } else { arn(at) };
     let parsed = |uri: &String| Location::parse(uri).ok();
     // A copy writes beside what others wrote; everything else under its own name.
     let outputs: Vec<Location> = match command.action {
         Action::Copy => vec![command.dest.clone()],
-        _ => [Some(&manifest.output), manifest.metrics.as_ref(), manifest.sums.as_ref()].into_iter().flatten().filter_map(parsed).collect(),
+        _ => [Some(&manifest.output), manifest.metrics.as_ref(), manifest.sums.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(parsed)
+            .collect(),
     };
     let mut writes: Vec<String> = outputs.iter().map(under).collect();
     let files = Files::of(config, &manifest.run);
@@ -188,8 +200,10 @@ mod tests {
     fn a_run_may_touch_its_own_paths_only() {
         let config = Config::read(set).unwrap();
         let manifest = of_dataset(&config, "page_logs", "page_logs-1", Vec::new(), true, 7);
-        let policy: serde_json::Value = serde_json::from_str(&policy(&config, &manifest, "page_logs-1.2").unwrap()).unwrap();
-        let resources = |n: usize| serde_json::from_value::<Vec<String>>(policy["Statement"][n]["Resource"].clone()).unwrap();
+        let policy: serde_json::Value =
+            serde_json::from_str(&policy(&config, &manifest, "page_logs-1.2").unwrap()).unwrap();
+        let resources =
+            |n: usize| serde_json::from_value::<Vec<String>>(policy["Statement"][n]["Resource"].clone()).unwrap();
         assert_eq!(
             resources(0),
             [
@@ -207,14 +221,18 @@ mod tests {
                 "arn:aws:s3:::out-bucket/runs/page_logs-1/result.json"
             ]
         );
-        assert_eq!(policy["Statement"][3]["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"][0], "token#page_logs-1.2");
+        assert_eq!(
+            policy["Statement"][3]["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"][0],
+            "token#page_logs-1.2"
+        );
     }
 
     #[test]
     fn a_policy_that_is_too_long_is_said_to_be() {
         let config = Config::read(set).unwrap();
         let long = format!("s3://raw-bucket/{}/", "x".repeat(900));
-        let command = format!(r#"{{"source":"{long}","dest":"s3://out-bucket/{}/","command":"copy"}}"#, "y".repeat(900));
+        let command =
+            format!(r#"{{"source":"{long}","dest":"s3://out-bucket/{}/","command":"copy"}}"#, "y".repeat(900));
         let manifest = of_job(&config, "j", &Command::parse(command.as_bytes()).unwrap(), 7);
         assert_eq!(policy(&config, &manifest, "j.1").unwrap_err().code, "PolicyTooLong");
     }

@@ -259,11 +259,8 @@ fn clean_unit(job: &Job<'_>, unit: &Unit) -> Result<CleanUnit, ConvertError> {
         own.add(job.cleaning.contract, &batch).map_err(internal)?;
         measured = Some(own);
     }
-    let split = if job.making.rows() && batch.num_rows() > 0 {
-        job.plan.split(&batch).map_err(internal)?
-    } else {
-        Vec::new()
-    };
+    let split =
+        if job.making.rows() && batch.num_rows() > 0 { job.plan.split(&batch).map_err(internal)? } else { Vec::new() };
     Ok(CleanUnit { input: Arc::clone(&unit.input), rows: batch.num_rows() as u64, split, measured, dropped, rejects })
 }
 

@@ -229,7 +229,12 @@ pub fn defer(job: &Job, why: &str, now_ms: u64, write_token: &str) -> Job {
 /// job ever changes.
 pub fn revive(job: &Job, now_ms: u64, write_token: &str) -> Option<Job> {
     let over = job.state.is_final() && job.speed == Some(Speed::Batch);
-    let running = Job { state: State::Running, finished_ms: None, fence: job.fence + 1, ..step(job.clone(), now_ms, write_token) };
+    let running = Job {
+        state: State::Running,
+        finished_ms: None,
+        fence: job.fence + 1,
+        ..step(job.clone(), now_ms, write_token)
+    };
     over.then_some(Job { owner: Some(job.id.clone()), lease_until_ms: FOREVER_MS, ..running })
 }
 

@@ -177,7 +177,7 @@ pub fn forget(lane: &Lane, expires_s: u64) -> Lane {
 pub fn claim(lane: &Lane, id: &str, now_ms: u64) -> Option<Lane> {
     let run = Run {
         id: id.to_owned(),
-        token: format!("{id}.1"),
+        token: token(id, lane),
         starts: 1,
         failed: 0,
         glue_run: None,
@@ -197,7 +197,7 @@ pub fn claimed(lane: &Lane, objects: u64, bytes: u64, now_ms: u64) -> Option<Lan
         return None;
     }
     if objects == 0 {
-        return Some(Lane { run: None, ..lane.step(Phase::Idle, None) });
+        return Some(Lane { run: None, ..lane.step(Phase::Idle, Some(now_ms)) });
     }
     Some(lane.step(Phase::Starting, Some(now_ms)).with_run(|run| (run.objects, run.bytes) = (objects, bytes)))
 }
@@ -239,19 +239,26 @@ pub fn failed(lane: &Lane, why: Failure, now_ms: u64) -> Option<Lane> {
     let next = if failures >= MAX_ATTEMPTS || !why.passes() {
         lane.step(Phase::Halted, None).with_run(|run| run.lease_until_ms = 0)
     } else {
-        lane.step(Phase::Starting, Some(now_ms)).with_run(restart)
+        lane.step(Phase::Starting, Some(now_ms)).with_run(|run| restart(run, lane))
     };
     Some(Lane { failure: Some(why), ..next.with_run(|run| run.failed = failures) })
 }
 
-fn restart(run: &mut Run) {
+fn restart(run: &mut Run, lane: &Lane) {
     run.starts += 1;
-    (run.token, run.glue_run, run.lease_until_ms) = (format!("{}.{}", run.id, run.starts), None, 0);
+    (run.token, run.glue_run, run.lease_until_ms) = (token(&run.id, lane), None, 0);
+}
+
+/// Of a start that is made from this version of its lane. Versions only rise, so a run that is made again long after it was done
+/// has other tokens, too.
+fn token(run: &str, lane: &Lane) -> String {
+    format!("{run}.{}", lane.version)
 }
 
 /// A person has looked: the same run begins again, and replaces what it left.
 pub fn resume(lane: &Lane, now_ms: u64) -> Option<Lane> {
-    let again = lane.step(Phase::Starting, Some(now_ms)).with_run(restart).with_run(|run| run.failed = 0);
+    let again =
+        lane.step(Phase::Starting, Some(now_ms)).with_run(|run| restart(run, lane)).with_run(|run| run.failed = 0);
     (lane.phase == Phase::Halted).then_some(again)
 }
 
@@ -267,15 +274,16 @@ pub fn loading(lane: &Lane, statement: &str, now_ms: u64) -> Option<Lane> {
     matches!(lane.phase, Phase::Finishing | Phase::Loading).then_some(loading)
 }
 
-/// All is recorded. `watermark_ms`: when the newest of its objects landed.
-pub fn finished(lane: &Lane, watermark_ms: Option<u64>) -> Option<Lane> {
+/// All is recorded. `watermark_ms`: when the newest of its objects landed. What landed meanwhile has noted nothing, so the lane
+/// is due at once: whoever finishes goes on, and if they die the sweep does.
+pub fn finished(lane: &Lane, watermark_ms: Option<u64>, now_ms: u64) -> Option<Lane> {
     let run = lane.run.as_ref()?;
     let idle = Lane {
         last_successful_run: Some(run.id.clone()),
         watermark_ms: lane.watermark_ms.max(watermark_ms),
         run: None,
         failure: None,
-        ..lane.step(Phase::Idle, None)
+        ..lane.step(Phase::Idle, Some(now_ms))
     };
     matches!(lane.phase, Phase::Finishing | Phase::Loading).then_some(idle)
 }
