@@ -86,12 +86,17 @@ def main():
                 wrong.append(f"{job_id}: the copy is not the bytes of its source")
 
     landed, letters = telemetry(s3, dest, wrong)
+    pages, took = batch(s3, kinesis, source, dest, stream, logs, wrong)
 
     print(f"\n{'JOB':<22}{'COMMAND':<10}{'OUTCOME':<9}{'ROWS':>6}{'BYTES':>9}{'MS':>6}  OUTPUT, OR WHY NOT")
     for r in results:
         cells = [str(r[k]) if r[k] is not None else "" for k in ("rows", "bytes", "ms")]
         print(f"{r['job']:<22}{r['command']:<10}{r['outcome']:<9}{cells[0]:>6}{cells[1]:>9}{cells[2]:>6}  {r['output'] or r['reason'] or ''}")
     print(f"\ntelemetry: {landed} trips by weir produce, Kinesis, Firehose and transform are Parquet; {letters} bad ones lie with the dead letters")
+    print(f"batch: {3 * ROWS} page logs landed in three files, a run on local Spark, and a deferred job after it: {took:.0f} s")
+    print(f"\n{'PAGE':<34}{'AVG_TTI':>10}{'AVG_TTAR':>10}{'EVENTS':>8}")
+    for page, tti, ttar, count in pages:
+        print(f"{page:<34}{tti:>10.1f}{ttar:>10.1f}{count:>8}")
     if not wrong:
         print(f"\nThe first rows of demo-{RUN}-csv, read by DuckDB:")
         print(duckdb.sql(f"SELECT id, pickupDate, passengerCount, gcDistance, tripDuration FROM '{local_copy(s3, dest, 'csv')}' LIMIT 3"))
@@ -117,6 +122,48 @@ def download(s3, bucket, prefix, name):
             if found["Key"].endswith(".parquet"):
                 s3.download_file(bucket, found["Key"], f"{folder}/{len(os.listdir(folder))}.parquet")
     return f"{folder}/*.parquet"
+
+
+def batch(s3, kinesis, source, dest, stream, logs, wrong):
+    """Page logs land in three files; then a job that was deferred: the averages per page, and how long it took."""
+    begun, raw = time.time(), outputs("RawBucketName")
+    for part in range(3):
+        s3.put_object(Bucket=raw, Key=f"page_logs/demo-{RUN}/{part}.json", Body=logs)
+    record = {"source": f"s3://{source}/demo-{RUN}/page_logs.json.gz", "dest": f"s3://{dest}/demo-{RUN}/deferred/", "command": "aggregate",
+              "dataset": "page_logs", "mode": "batch", "when": "now", "job_id": f"demo-{RUN}-deferred"}
+    kinesis.put_record(StreamName=stream, PartitionKey="deferred", Data=json.dumps(record).encode())
+    weir("batch", "run", "page_logs", "--wait", "--timeout", "300")
+    # The first file may have had a run of its own, before the others came.
+    jobs = map(json.loads, weir("jobs", "--json", "--limit", "100").stdout.splitlines())
+    runs = [job["id"] for job in jobs if job["id"].startswith("page_logs-") and job["state"] == "DONE"]
+    ours = [run for run in runs if f"/demo-{RUN}/" in manifest(s3, run)]
+    shutil.rmtree("target/local/read-back/pages", ignore_errors=True)
+    for number, run in enumerate(ours):
+        download(s3, dest, f"tables/page_logs/sums/job={run}/", f"pages/{number}")
+    pages = duckdb.sql("""SELECT page_url, sum(sum_tti) / sum(count_tti), sum(sum_ttar) / sum(count_ttar), sum(event_count)::BIGINT
+        FROM 'target/local/read-back/pages/*/*.parquet' GROUP BY 1 ORDER BY 1""").fetchall()
+    with open("target/local/page_logs.ndjson", "wb") as out:
+        out.write(3 * logs)
+    expected = duckdb.sql("""SELECT regexp_replace(page_url, '[?#].*', ''), avg(TTI), avg(TTAR), count(*)
+        FROM 'target/local/page_logs.ndjson' GROUP BY 1 ORDER BY 1""").fetchall()
+    if [(page, round(tti, 6), round(ttar, 6), count) for page, tti, ttar, count in pages] != [
+        (page, round(tti, 6), round(ttar, 6), count) for page, tti, ttar, count in expected
+    ]:
+        wrong.append(f"batch: the averages are {pages}, DuckDB says {expected}")
+    # What was deferred begins with the sweep, which on AWS comes every five minutes.
+    boto3.client("lambda").invoke(FunctionName="weir-orchestrator", Payload=b'{"sweep":{}}')
+    deadline, job = time.time() + 120, {}
+    while job.get("state") not in ("DONE", "FAILED") and time.time() < deadline:
+        time.sleep(0.3)
+        found = weir("job", f"demo-{RUN}-deferred", "--json", check=False)
+        job = json.loads(found.stdout) if found.returncode == 0 else {}
+    if job.get("state") != "DONE" or job["report"]["rows"] != 5:
+        wrong.append(f"batch: the deferred job is {job}")
+    return pages, time.time() - begun
+
+
+def manifest(s3, run):
+    return s3.get_object(Bucket=outputs("BatchBucketName"), Key=f"runs/{run}/manifest.json")["Body"].read().decode()
 
 
 def telemetry(s3, dest, wrong):

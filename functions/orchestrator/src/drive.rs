@@ -32,7 +32,7 @@ const MOST_OBJECTS: usize = 10_000;
 const AT_ONCE: usize = 16;
 
 /// How soon Glue is asked again that had no room.
-const ROOM_PAUSE_MS: u64 = 60_000;
+pub(crate) const ROOM_PAUSE_MS: u64 = 60_000;
 
 /// What Glue says when it has no room now (Glue API reference, StartJobRun).
 const NO_ROOM: [&str; 2] = ["ConcurrentRunsExceededException", "ResourceNumberLimitExceededException"];

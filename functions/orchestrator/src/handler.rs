@@ -8,6 +8,7 @@ use weir_delivery::Failure;
 use weir_ledger::batch::{Lane, Swap, lane, object};
 
 use crate::config::When;
+use crate::drive::ROOM_PAUSE_MS;
 use crate::envelope::{Asked, TakeUp, read};
 use crate::said;
 use crate::{Orchestrator, Visit};
@@ -59,8 +60,18 @@ impl Orchestrator {
         // The event has no arguments, so it does not say whose run it was.
         if let Some(lane) = self.spark.look(run).await?.and_then(|seen| seen.lane) {
             self.drive(&lane, false, visit).await?;
+            self.give_room(visit).await?;
         }
         Ok(json!({}))
+    }
+
+    /// A run is over: one that found no room may begin.
+    async fn give_room(&self, visit: &Visit) -> Result<(), Failure> {
+        let soon = self.book.due_lanes(visit.now_ms() + ROOM_PAUSE_MS, SWEEP_AT_ONCE).await?;
+        for lane in soon.iter().filter(|lane| lane.phase == lane::Phase::Starting) {
+            self.drive(&lane.name, true, visit).await?;
+        }
+        Ok(())
     }
 
     /// Everything whose event never came, and what has its time now.
