@@ -188,13 +188,13 @@ impl Status {
 impl Run {
     async fn run(&self, stack: &Stack) -> Result<(), Stop> {
         let dataset = known(&self.dataset)?;
-        let mut request = json!({"dataset": dataset});
+        let mut request = Map::from_iter([("dataset".to_owned(), dataset.into())]);
         if self.backfill || self.from.is_some() || self.to.is_some() {
             let bounds = [("from", &self.from), ("to", &self.to)];
             let bounds = bounds.into_iter().filter_map(|(name, at)| Some((name.to_owned(), at.clone()?.into())));
-            request["backfill"] = Value::Object(bounds.collect::<Map<_, _>>());
+            request.insert("backfill".to_owned(), Value::Object(bounds.collect()));
         }
-        let told = ask(stack, &request).await?;
+        let told = ask(stack, &Value::Object(request)).await?;
         say(dataset, &told);
         self.wait.until_idle(stack, dataset).await
     }

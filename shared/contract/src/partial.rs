@@ -17,6 +17,9 @@ use crate::plan::{Aggregation, Metrics};
 use crate::tally::{MetricsError, Tally, column_of};
 use crate::{Contract, Measured, Type};
 
+/// The groups' values, and the places of their tallies.
+type Ordered = (Vec<ArrayRef>, Vec<usize>);
+
 /// The column of tallies behind the groups' values, where metrics are bytes.
 const TALLIES: &str = "_tallies";
 
@@ -151,7 +154,7 @@ impl Measured {
         }
         let width = groups.first().and_then(|group| self.tallies.get(*group)).map_or(0, |all| all.len() * Tally::BYTES);
         let tallies = groups.iter().filter_map(|group| self.tallies.get(*group));
-        let tallies = tallies.map(|all| all.iter().flat_map(Tally::to_bytes).collect::<Vec<u8>>());
+        let tallies = tallies.map(|all| all.iter().copied().flat_map(Tally::to_bytes).collect::<Vec<u8>>());
         let tallies: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter(tallies)?);
         let mut fields: Vec<Arc<Field>> = keys_schema(fine).fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new(TALLIES, DataType::FixedSizeBinary(width as i32), false)));
@@ -193,7 +196,7 @@ impl Measured {
     }
 
     /// The groups' values and the places of their tallies, in the order of the values; `None` where there is no group.
-    pub(crate) fn in_order(&self) -> Result<Option<(Vec<ArrayRef>, Vec<usize>)>, ArrowError> {
+    pub(crate) fn in_order(&self) -> Result<Option<Ordered>, ArrowError> {
         let Some(first) = self.keys.first() else { return Ok(None) };
         // The keys were taken in the order of the groups.
         let keys = concat_batches(&first.schema(), &self.keys)?;

@@ -96,7 +96,7 @@ impl Tally {
     /// How many bytes [`Tally::to_bytes`] are.
     pub(crate) const BYTES: usize = 58;
 
-    pub(crate) fn to_bytes(&self) -> [u8; Self::BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         let numbers = [self.least, self.greatest].map(Number::to_bytes);
         let parts = [

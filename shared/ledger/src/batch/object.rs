@@ -131,7 +131,7 @@ fn pending(known: &Landed, version: Version) -> Landed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mark {
     /// It is the run's, if this is stored.
-    Take(Landed),
+    Take(Box<Landed>),
     /// It is the run's already.
     Taken,
     /// It is not as it was listed: another version, or another run's.
@@ -143,12 +143,12 @@ pub fn mark(known: &Landed, etag: &str, run: &str) -> Mark {
     let own = known.run.as_deref() == Some(run);
     match known.standing {
         _ if known.version_of.etag != etag => Mark::Leave,
-        Standing::Pending => Mark::Take(Landed {
+        Standing::Pending => Mark::Take(Box::new(Landed {
             standing: Standing::Claimed,
             run: Some(run.to_owned()),
             version: known.version + 1,
             ..known.clone()
-        }),
+        })),
         Standing::Claimed if own => Mark::Taken,
         _ => Mark::Leave,
     }
@@ -189,7 +189,7 @@ mod tests {
 
     fn claimed() -> Landed {
         match mark(&landed("e1", "0055AE"), "e1", "r1") {
-            Mark::Take(landed) => landed,
+            Mark::Take(landed) => *landed,
             other => panic!("{other:?}"),
         }
     }
