@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup binaries demo local-up local-down invoke test bench lint audit fmt build deploy clean
+.PHONY: help setup binaries demo local-up local-down invoke test bench lint audit fmt build wheel deploy clean
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -47,6 +47,8 @@ bench: setup binaries ## Measure Weir beside its peers; takes minutes, most of t
 	$(BIN)/pip install -q --disable-pip-version-check -r benches/requirements.txt
 	sam build --build-dir target/sam-release
 	RUSTFLAGS="$(DEPLOYED_CPU)" cargo build --locked --release -p weir-benches --no-default-features --bin bench-convert --bin bench-transform --bin bench-kpl
+	# As `make wheel` builds it, but for the linker: for any x86-64.
+	cargo build --locked --release -p weir-batch
 	$(BIN)/python benches/bench.py $(WHAT)
 
 # Built once, outside the clone: it takes minutes.
@@ -71,8 +73,16 @@ fmt: ## Format the code
 build: setup ## What is deployed: optimised, for Amazon Linux 2023
 	sam build
 
-deploy: build ## Deploy to your AWS account, guided
-	sam deploy --guided
+# Beside the functions' builds: zig links it for Glue's glibc, and would have cargo build everything again in their folder.
+wheel: setup ## The Rust code for Spark, as Glue installs it
+	rm -rf target/wheel
+	env -u CARGO_BUILD_TARGET CARGO_TARGET_DIR=$(CURDIR)/target/glue batch/wheel.sh release target/wheel
+
+STACK ?= weir
+deploy: build wheel ## Deploy to your AWS account, guided; STACK=NAME for another stack than weir
+	sam deploy --guided --stack-name $(STACK)
+	batch/upload.sh target/wheel $$(aws cloudformation describe-stacks --stack-name $(STACK) --output text \
+		--query "Stacks[0].Outputs[?OutputKey=='BatchBucketName'].OutputValue")
 
 clean: ## Forget what was built
 	cargo clean

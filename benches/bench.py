@@ -1,5 +1,5 @@
 """`make bench`: measures Weir, and beside it its peers in the same run on the same cores. `make bench WHAT="clean kpl"` measures
-only that: convert, clean, transform, kpl, init, jobs, produce.
+only that: convert, clean, transform, kpl, spark, init, jobs, produce.
 
 Prints its conditions and a table, and writes target/bench.json: a row a measure with name, value, unit, each peer's value,
 ratio (of ours to the better peer), target, and whether it is met. Nothing here is a test: a missed target is a fact to print.
@@ -149,7 +149,7 @@ def variables(function="weir-realtime"):
 
 def init():
     count = 50
-    for function in ("Realtime", "Transform"):
+    for function in ("Realtime", "Transform", "Orchestrator"):
         bootstrap = f"target/sam-release/{function}Function/bootstrap"
         said = run(f"{DEBUG}/bench-host", "init", bootstrap, str(count), env=variables(f"weir-{function.lower()}"))
         add(f"{function.lower()}: init, exec to first request, p50", statistics.median(said["ms"]), "ms", ("<", 10, "value"))
@@ -183,6 +183,19 @@ def jobs():
     add("5-record jobs, peak memory of the function", said["peak_bytes"] / 1e6, "MB", None)
 
 
+def spark():
+    wheel = f"{FOLDER}/wheel"
+    shutil.rmtree(wheel, ignore_errors=True)
+    shutil.copytree("batch/python", wheel)
+    shutil.copy(f"{RELEASE}/lib_native.so", f"{wheel}/weir_batch/_native.abi3.so")
+    said = run(sys.executable, "benches/spark.py", FOLDER, "2000000", os.path.abspath(wheel))
+    speeds = {name: said["rows"] / seconds for name, seconds in said["seconds"].items()}
+    ours, python = speeds.pop("rust"), speeds.pop("python_udf")
+    name = f"Spark local[2], {said['rows'] // 1_000_000} M page logs through the contract"
+    add(name, ours, "rows/s", (">", 2, "ratio"), speeds)
+    add(f"{name}, beside a Python UDF", ours, "rows/s", (">", 7, "ratio"), {"python_udf": python})
+
+
 def conditions():
     def line(*command):
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -198,10 +211,10 @@ def conditions():
 def main():
     os.makedirs(FOLDER, exist_ok=True)
     said = conditions()
-    what = sys.argv[1:] or ["transform", "kpl", "clean", "convert", "init", "jobs", "produce"]
+    what = sys.argv[1:] or ["transform", "kpl", "clean", "convert", "spark", "init", "jobs", "produce"]
     this = sys.modules[__name__]
     # Before the local AWS is there to take its share of the cores.
-    alone = {"transform": lambda: telemetry.transform(this), "kpl": lambda: telemetry.aggregates(this), "clean": lambda: telemetry.cleaning(this), "convert": conversions}
+    alone = {"transform": lambda: telemetry.transform(this), "kpl": lambda: telemetry.aggregates(this), "clean": lambda: telemetry.cleaning(this), "convert": conversions, "spark": spark}
     beside = {"init": init, "jobs": jobs, "produce": lambda: telemetry.produce(this)}
     if unknown := [name for name in what if name not in alone | beside]:
         sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(alone | beside)}")

@@ -44,11 +44,16 @@ impl Orchestrator {
         }
     }
 
-    /// Notes that something landed, and goes on at once where nothing is waited for.
+    /// Notes that something landed, and goes on at once where nothing is waited for. A busy lane needs no note: whoever ends its
+    /// run looks for what landed meanwhile.
     async fn wake(&self, datasets: &BTreeSet<String>, visit: &Visit) -> Result<(), Failure> {
         for dataset in datasets {
+            let lane = self.book.lane(dataset).await?.unwrap_or_else(|| Lane::new(dataset));
+            if lane.run.is_some() {
+                continue;
+            }
             let due = self.due_ms(visit.now_ms());
-            self.change(&Lane::new(dataset), visit, |lane| lane::note(lane, due)).await?;
+            self.change(&lane, visit, |lane| lane::note(lane, due)).await?;
             if self.config.when == When::Landing && self.config.gather_ms == 0 {
                 self.drive(dataset, false, visit).await?;
             }

@@ -90,6 +90,19 @@ async fn events_that_come_twice_and_in_any_order_are_one_object_each() {
 }
 
 #[tokio::test]
+async fn an_event_costs_two_calls_while_a_run_is_going() {
+    let world = World::new();
+    land(&world, 0).await;
+    world.fate.set(usize::MAX, false);
+    for n in 1..=100 {
+        land(&world, n).await;
+    }
+    assert_eq!(world.fate.calls(), 200, "the object is stored, and its lane is seen to be busy");
+    settle(&world, true).await;
+    each_once(&world, 101, "landed during a run").await;
+}
+
+#[tokio::test]
 async fn a_run_that_fails_twice_succeeds_under_its_name() {
     let world = World::new();
     world.spark.failing.store(2, std::sync::atomic::Ordering::SeqCst);

@@ -55,6 +55,11 @@ impl Fate {
         self.came.load(Ordering::SeqCst)
     }
 
+    /// How many calls there were since.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
     /// The next invocation is another process.
     pub(crate) fn revive(&self) {
         self.dead.store(false, Ordering::SeqCst);
