@@ -80,7 +80,7 @@ wheel: setup ## The Rust code for Spark, as Glue installs it
 
 STACK ?= weir
 deploy: build wheel ## Deploy to your AWS account, guided; STACK=NAME for another stack than weir
-	sam deploy --guided --stack-name $(STACK)
+	sam deploy --guided --no-fail-on-empty-changeset --stack-name $(STACK)
 	batch/upload.sh target/wheel $$(aws cloudformation describe-stacks --stack-name $(STACK) --output text \
 		--query "Stacks[0].Outputs[?OutputKey=='BatchBucketName'].OutputValue")
 

@@ -1,5 +1,5 @@
 """`make bench`: measures Weir, and beside it its peers in the same run on the same cores. `make bench WHAT="clean kpl"` measures
-only that: convert, clean, transform, kpl, spark, init, jobs, produce.
+only that: convert, clean, transform, kpl, spark, init, jobs, orchestrator, produce.
 
 Prints its conditions and a table, and writes target/bench.json: a row a measure with name, value, unit, each peer's value,
 ratio (of ours to the better peer), target, and whether it is met. Nothing here is a test: a missed target is a fact to print.
@@ -183,6 +183,23 @@ def jobs():
     add("5-record jobs, peak memory of the function", said["peak_bytes"] / 1e6, "MB", None)
 
 
+def orchestrator():
+    """Objects land while the window is closed: each is recorded, nothing is started."""
+    count, name = 500, uuid.uuid4().hex[:8]
+    environment = variables("weir-orchestrator") | {"BATCH_WHEN": "off-peak", "OFF_PEAK": "03:33-03:34 UTC"}
+    raw, events = environment["RAW"].removeprefix("s3://").strip("/"), []
+    for n in range(count + count // 10):
+        thing = {"key": f"orders/bench-{name}/{n}.csv", "size": 1, "etag": f"{n:032x}", "sequencer": f"{n:016X}"}
+        events.append(json.dumps({"source": "aws.s3", "detail-type": "Object Created", "time": "2026-01-01T00:00:00Z", "detail": {"bucket": {"name": raw}, "object": thing}}))
+    said = run(f"{DEBUG}/bench-host", "jobs", "target/sam-release/OrchestratorFunction/bootstrap", str(count), stdin="\n".join(events).encode(), env=environment)
+    table = boto3.client("dynamodb")
+    found = sum("Item" in table.get_item(TableName="weir-ledger", Key={"pk": {"S": f"object#orders#s3://{raw}/orders/bench-{name}/{n}.csv"}}) for n in range(0, count, 50))
+    if found != count // 50:
+        sys.exit(f"{found} of {count // 50} objects are in the ledger")
+    add(f"an object lands, event to answer, p50 of {count}", statistics.median(said["ms"]), "ms", None)
+    add("objects landed, one event an invocation", 1000 * count / sum(said["ms"][-count:]), "events/s", None)
+
+
 def spark():
     wheel = f"{FOLDER}/wheel"
     shutil.rmtree(wheel, ignore_errors=True)
@@ -211,11 +228,11 @@ def conditions():
 def main():
     os.makedirs(FOLDER, exist_ok=True)
     said = conditions()
-    what = sys.argv[1:] or ["transform", "kpl", "clean", "convert", "spark", "init", "jobs", "produce"]
+    what = sys.argv[1:] or ["transform", "kpl", "clean", "convert", "spark", "init", "jobs", "orchestrator", "produce"]
     this = sys.modules[__name__]
     # Before the local AWS is there to take its share of the cores.
     alone = {"transform": lambda: telemetry.transform(this), "kpl": lambda: telemetry.aggregates(this), "clean": lambda: telemetry.cleaning(this), "convert": conversions, "spark": spark}
-    beside = {"init": init, "jobs": jobs, "produce": lambda: telemetry.produce(this)}
+    beside = {"init": init, "jobs": jobs, "orchestrator": orchestrator, "produce": lambda: telemetry.produce(this)}
     if unknown := [name for name in what if name not in alone | beside]:
         sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(alone | beside)}")
     for name in what:

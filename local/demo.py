@@ -139,7 +139,7 @@ def batch(s3, kinesis, source, dest, stream, logs, wrong):
     ours = [run for run in runs if f"/demo-{RUN}/" in manifest(s3, run)]
     shutil.rmtree("target/local/read-back/pages", ignore_errors=True)
     for number, run in enumerate(ours):
-        download(s3, dest, f"tables/page_logs/sums/job={run}/", f"pages/{number}")
+        download(s3, outputs("TablesBucketName"), f"page_logs/sums/job={run}/", f"pages/{number}")
     pages = duckdb.sql("""SELECT page_url, sum(sum_tti) / sum(count_tti), sum(sum_ttar) / sum(count_ttar), sum(event_count)::BIGINT
         FROM 'target/local/read-back/pages/*/*.parquet' GROUP BY 1 ORDER BY 1""").fetchall()
     with open("target/local/page_logs.ndjson", "wb") as out:
@@ -163,7 +163,9 @@ def batch(s3, kinesis, source, dest, stream, logs, wrong):
 
 
 def manifest(s3, run):
-    return s3.get_object(Bucket=outputs("BatchBucketName"), Key=f"runs/{run}/manifest.json")["Body"].read().decode()
+    bucket = outputs("BatchBucketName")
+    [found] = s3.list_objects_v2(Bucket=bucket, Prefix=f"runs/{run}/manifest-")["Contents"]
+    return s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read().decode()
 
 
 def telemetry(s3, dest, wrong):

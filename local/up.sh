@@ -49,7 +49,7 @@ aws s3api put-object --bucket weir-sample-input --key trips.csv --body events/da
 cat >"$dir/env" <<ENV
 export WEIR_INPUT_BUCKET=$(output InputBucketName) WEIR_OUTPUT_BUCKET=$(output OutputBucketName)
 export WEIR_DEAD_LETTER_BUCKET=$(output DeadLetterBucketName)
-export WEIR_RAW_BUCKET=$(output RawBucketName) WEIR_BATCH_BUCKET=$(output BatchBucketName)
+export WEIR_RAW_BUCKET=$(output RawBucketName) WEIR_BATCH_BUCKET=$(output BatchBucketName) WEIR_TABLES_BUCKET=$(output TablesBucketName)
 export AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
 ENV
 echo "up: source $dir/env, then use aws and weir as on AWS"

@@ -13,7 +13,7 @@ use pyo3::types::PyBytes;
 use serde::{Deserialize, Serialize};
 use weir_command::{Action, Command, Location};
 use weir_contract::{Audience, Contract, Measured};
-use weir_delivery::{Failure, Fault};
+use weir_delivery::Failure;
 use weir_formats::{Cleaned, Cleaning, ConvertError, Output, Settings, Sink, clean_part, write_batch};
 use weir_lake::{ObjectInfo, Page, S3Input, S3Output};
 use weir_work::convert::{self, Converted, Lease, Making, remove_others, to_failure};
@@ -261,8 +261,7 @@ impl Aws {
                     break;
                 }
                 Err(ConvertError::Data { input, reason }) if part.put_aside => {
-                    // What is inside an archive is named after it.
-                    let Some(at) = objects.iter().position(|object| input.starts_with(&object.uri)) else {
+                    let Some(at) = objects.iter().position(|object| object.uri == input) else {
                         return Err(to_failure(ConvertError::Data { input, reason }));
                     };
                     refused.push(Refused { uri: objects.remove(at).uri, reason });
@@ -287,9 +286,10 @@ impl Aws {
                     let reason = "it is another version than the one that was claimed".to_owned();
                     refused.push(Refused { uri: object.uri, reason });
                 }
-                Err(failure) if failure.fault == Fault::User => {
+                Err(failure) if failure.code == "NoSuchKey" => {
                     refused.push(Refused { uri: object.uri, reason: failure.reason });
                 }
+                // Not allowed to read it, for one: that is no fault of the object, and may be so of all.
                 Err(failure) => return Err(failure),
             }
         }

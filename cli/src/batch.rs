@@ -255,9 +255,11 @@ impl Wait {
         bar.enable_steady_tick(Duration::from_millis(100));
         let begun = Instant::now();
         loop {
-            let Standing { lane, pending, .. } = Standing::of(stack, dataset).await?;
+            let book = stack.ledger();
+            let lane = book.lane(dataset).await.map_err(Stop::aws)?.unwrap_or_else(|| Lane::new(dataset));
+            let pending = book.pending(dataset, 1).await.map_err(Stop::aws)?;
             let run = lane.run.as_ref().map_or("no run", |run| run.id.as_str());
-            bar.set_message(format!("{run}: {:?}, {} objects pending", lane.phase, pending.len()));
+            bar.set_message(format!("{run}: {:?}", lane.phase));
             match (lane.phase, &lane.failure) {
                 (Phase::Halted, failure) => {
                     bar.finish_and_clear();
@@ -278,7 +280,7 @@ impl Wait {
                         format!("{run} is {:?} after {} s; `weir batch status` shows on", lane.phase, self.timeout);
                     return Err(Stop(1, said));
                 }
-                _ => tokio::time::sleep(Duration::from_millis(300)).await,
+                _ => tokio::time::sleep(Duration::from_millis(500)).await,
             }
         }
     }

@@ -121,7 +121,7 @@ async fn objects_that_are_notified_twice_in_any_order_are_each_worked_on_once() 
         let job = stack.ledger.get(run).await?.ok_or("no job")?;
         assert_eq!(job.state, State::Done, "{run}");
         rows += job.report.and_then(|report| report.rows).unwrap_or(0);
-        let place = format!("s3://{}/tables/page_logs/sums/job={run}/", std::env::var("WEIR_OUTPUT_BUCKET")?);
+        let place = format!("s3://{}/page_logs/sums/job={run}/", std::env::var("WEIR_TABLES_BUCKET")?);
         for line in duckdb(&["rows", &place]).await?.iter().skip(1) {
             // (day, page, sum_tti, count_tti, sum_ttar, count_ttar, event_count)
             let cells: Vec<&str> = line.trim_matches(['(', ')']).split(", ").collect();
@@ -350,7 +350,7 @@ async fn killed_twice(stack: &Stack) -> Result<(), Failed> {
     };
     let starts = runs["JobRuns"].as_array().ok_or("no runs")?.iter().filter(ours).count();
     assert_eq!(starts, 3, "killed twice, done once");
-    let place = format!("s3://{}/tables/orders/rows/job={run}/", std::env::var("WEIR_OUTPUT_BUCKET")?);
+    let place = format!("s3://{}/orders/rows/job={run}/", std::env::var("WEIR_TABLES_BUCKET")?);
     assert_eq!(duckdb(&["rows", &place]).await?.len(), 2, "a line of columns and a row");
     Ok(())
 }

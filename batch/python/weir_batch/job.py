@@ -58,16 +58,16 @@ class Failed(Exception):
 
 
 @cache
-def connected():
+def connected(region):
     """S3 for this process."""
-    session = boto3.Session()
+    session = boto3.Session(region_name=region)
 
     def credentials():
         frozen = session.get_credentials().get_frozen_credentials()
         return frozen.access_key, frozen.secret_key, frozen.token
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return Aws(credentials, session.region_name or "us-east-1", endpoint)
+    return Aws(credentials, region, endpoint)
 
 
 def split_uri(uri):
@@ -75,9 +75,9 @@ def split_uri(uri):
     return bucket, key
 
 
-def take_token(table, token, glue_run):
+def take_token(region, table, token, glue_run):
     """Whether this run is the one that may work."""
-    dynamodb = boto3.client("dynamodb")
+    dynamodb = boto3.client("dynamodb", region_name=region)
     try:
         dynamodb.update_item(
             TableName=table,
@@ -117,27 +117,32 @@ def orders_in(batches):
         yield from batch.column(0).to_pylist()
 
 
-def make_parts(batches):
+def making_parts(region):
     """A row that says what came of a part, and a row a bucket of its metrics."""
-    for text in orders_in(batches):
-        answer, buckets = connected().part(text)
-        number = json.loads(text)["number"]
-        rows = [{"number": number, "answer": answer}]
-        rows += [{"number": number, "bucket": at, "part": part} for at, part in enumerate(buckets) if part]
-        yield pa.RecordBatch.from_pylist(rows, schema=PART_ROWS)
+
+    def make_parts(batches):
+        for text in orders_in(batches):
+            answer, buckets = connected(region).part(text)
+            number = json.loads(text)["number"]
+            rows = [{"number": number, "answer": answer}]
+            rows += [{"number": number, "bucket": at, "part": part} for at, part in enumerate(buckets) if part]
+            yield pa.RecordBatch.from_pylist(rows, schema=PART_ROWS)
+
+    return make_parts
 
 
-def copy_parts(batches):
-    for text in orders_in(batches):
-        yield pa.RecordBatch.from_pylist([{"answer": connected().copy(text)}], schema=ANSWERS)
+def doing(verb, region):
+    """Copies or converts; a row that says what came of it."""
+
+    def do(batches):
+        for text in orders_in(batches):
+            answer = getattr(connected(region), verb)(text)
+            yield pa.RecordBatch.from_pylist([{"answer": answer}], schema=ANSWERS)
+
+    return do
 
 
-def convert_all(batches):
-    for text in orders_in(batches):
-        yield pa.RecordBatch.from_pylist([{"answer": connected().convert(text)}], schema=ANSWERS)
-
-
-def adding_up(order):
+def adding_up(order, region):
     def add_up(batches):
         buckets = {}
         for batch in batches:
@@ -146,7 +151,7 @@ def adding_up(order):
         for bucket, parts in buckets.items():
             # In the order of the input: sums of floats depend on it.
             ordered = [part for _, part in sorted(parts)]
-            answer = connected().add_up(json.dumps({**order, "bucket": bucket}), ordered)
+            answer = connected(region).add_up(json.dumps({**order, "bucket": bucket}), ordered)
             yield pa.RecordBatch.from_pylist([{"answer": answer}], schema=ANSWERS)
 
     return add_up
@@ -155,8 +160,9 @@ def adding_up(order):
 class Run:
     """A manifest being worked on."""
 
-    def __init__(self, spark, manifest):
+    def __init__(self, spark, manifest, region):
         self.spark = spark
+        self.region = region
         self.manifest = manifest
         self.command = json.loads(manifest["command"])
         self.verb = self.command["command"]
@@ -164,7 +170,7 @@ class Run:
         self.threads = int(spark.conf.get("spark.task.cpus", "1"))
         objects = manifest.get("objects")
         if objects is None:
-            objects = json.loads(connected().list(self.command["source"], self.verb != "copy"))
+            objects = json.loads(connected(region).list(self.command["source"], self.verb != "copy"))
         if not objects:
             raise Failed.user("NoSuchKey", f"there is nothing under {self.command['source']}")
         self.objects = objects
@@ -185,13 +191,13 @@ class Run:
     def copy(self):
         parts = parts_of(self.objects, self.spark.sparkContext.defaultParallelism)
         orders = [self.order(part) for part in parts]
-        reports = [json.loads(row.answer) for row in self.tasks(orders, copy_parts, "answer string").collect()]
+        reports = [json.loads(row.answer) for row in self.tasks(orders, doing("copy", self.region), "answer string").collect()]
         total = {name: sum(report[name] for report in reports) for name in ("objects", "files", "bytes_in", "bytes_out")}
         return {**total, "output": self.command["dest"], "own": None}
 
     def convert(self):
         # Whole in one task: the types of one schema are found while reading, and a later file may widen them.
-        [row] = self.tasks([self.order(self.objects)], convert_all, "answer string").collect()
+        [row] = self.tasks([self.order(self.objects)], doing("convert", self.region), "answer string").collect()
         return {**json.loads(row.answer), "own": None}
 
     def order(self, objects):
@@ -219,13 +225,13 @@ class Run:
         parts = parts_of(self.objects, self.spark.sparkContext.defaultParallelism)
         orders = [{**common, "objects": part, "number": number} for number, part in enumerate(parts)]
         schema = "number int, answer string, bucket int, part binary"
-        made = self.tasks(orders, make_parts, schema).persist()
+        made = self.tasks(orders, making_parts(self.region), schema).persist()
         answers = [json.loads(row.answer) for row in made.where("answer is not null").sort("number").collect()]
         result = self.summary(answers)
         if metrics is not None:
             order = {"dataset": common["dataset"], "by_day": common["by_day"], "metrics": metrics, "sums": sums}
             measured = made.where("bucket is not null").repartition(buckets, "bucket")
-            added = [json.loads(row.answer) for row in measured.mapInArrow(adding_up(order), "answer string").collect()]
+            added = [json.loads(row.answer) for row in measured.mapInArrow(adding_up(order, self.region), "answer string").collect()]
             groups = sum(one["groups"] for one in added)
             result["own"] += [file for one in added for file in one["files"]]
             result["files"] += sum(len(one["files"]) for one in added)
@@ -281,20 +287,20 @@ def places_of(manifest):
     return [manifest[name] for name in ("output", "metrics", "sums") if manifest.get(name)]
 
 
-def remove_others(manifest, own):
+def remove_others(manifest, own, region):
     for place in places_of(manifest):
-        connected().remove_others(place, own)
+        connected(region).remove_others(place, own)
 
 
-def work(manifest):
+def work(manifest, region):
     spark = SparkSession.builder.appName(manifest["run"]).getOrCreate()
     # A task per order, and an order per batch; dates of rows are in UTC.
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     spark.conf.set("spark.sql.adaptive.enabled", "false")
-    result = Run(spark, manifest).work()
+    result = Run(spark, manifest, region).work()
     own = result.pop("own")
     if own is not None:
-        remove_others(manifest, own)
+        remove_others(manifest, own, region)
     return result
 
 
@@ -304,23 +310,25 @@ def main(argv=None):
     parser.add_argument("--token", required=True, help="the start's token")
     parser.add_argument("--ledger_table", required=True, help="DynamoDB table of the ledger")
     parser.add_argument("--JOB_RUN_ID", required=True, help="Glue's id of this run")
+    parser.add_argument("--region", required=True, help="where the stack is")
     arguments, _ = parser.parse_known_args(argv)
+    region = arguments.region
     begun = time.monotonic()
-    if not take_token(arguments.ledger_table, arguments.token, arguments.JOB_RUN_ID):
+    if not take_token(region, arguments.ledger_table, arguments.token, arguments.JOB_RUN_ID):
         print(f"another run has the token {arguments.token}: nothing to do")
         return 0
-    s3 = boto3.client("s3")
+    s3 = boto3.client("s3", region_name=region)
     bucket, key = split_uri(arguments.manifest)
     manifest = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
     result, failed = {}, None
     try:
-        result = work(manifest)
+        result = work(manifest, region)
     except Exception as error:
         failed = Failed.of(error)
         result = {"failure": failed.failure}
         try:
             # Of a run that is not done, nothing is to be seen.
-            remove_others(manifest, [])
+            remove_others(manifest, [], region)
         except Exception as error:  # The next start removes it.
             print(f"what was written could not be removed: {error}", file=sys.stderr)
     result |= {"run": manifest["run"], "token": arguments.token, "glue_run": arguments.JOB_RUN_ID}

@@ -129,7 +129,7 @@ pub(crate) mod tests {
     #[test]
     fn a_whole_set_is_read() {
         let config = Config::read(set).unwrap();
-        assert_eq!((config.when, config.raw.to_string().as_str()), (When::Landing, "s3://raw-bucket"));
+        assert_eq!((config.when, config.raw.to_string().as_str()), (When::Landing, "s3://raw-bucket/"));
     }
 
     #[test]

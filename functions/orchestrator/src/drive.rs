@@ -13,16 +13,15 @@ use sha2::{Digest, Sha256};
 use weir_alerts::Notice;
 use weir_command::{Command, Location, When as Asked};
 use weir_contract::contract;
-use weir_delivery::{Failure, Fault};
+use weir_delivery::Failure;
 use weir_ledger::batch::lane::{Phase, Step};
-use weir_ledger::batch::{Landed, Lane, Run, Standing, Swap, lane, object};
+use weir_ledger::batch::{Landed, Lane, Run, Swap, lane, object};
 use weir_ledger::protocol::{Claim, FOREVER_MS, REMEMBERED_DAYS};
 use weir_ledger::{Job, Speed, State};
 
 use crate::config::When;
 use crate::manifest::{self, Files, Listed, Manifest, Outcome};
 use crate::said;
-use crate::spark::{SparkState, Start};
 use crate::{Orchestrator, Visit};
 
 /// More objects than this wait for the next run.
@@ -31,32 +30,37 @@ const MOST_OBJECTS: usize = 10_000;
 /// Calls to the ledger at a time.
 const AT_ONCE: usize = 16;
 
-/// How soon Glue is asked again that had no room.
-pub(crate) const ROOM_PAUSE_MS: u64 = 60_000;
-
-/// What Glue says when it has no room now (Glue API reference, StartJobRun).
-const NO_ROOM: [&str; 2] = ["ConcurrentRunsExceededException", "ResourceNumberLimitExceededException"];
-
 /// More steps than a lane can take without waiting for something: a bound for defects.
 const MOST_STEPS: usize = 64;
 
-/// Who holds the token of a start that is given up.
-const REVOKED: &str = "revoked";
+/// How many objects that could not be read a job's record names.
+const MOST_REFUSED_TOLD: usize = 20;
+
+/// Why a lane is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urge {
+    /// Its time has come, or something happened to it.
+    Time,
+    /// Another run is over, so there may be room for its own.
+    Room,
+    /// Someone asks: off-peak is not waited for.
+    Person,
+}
 
 impl Orchestrator {
-    /// Takes a lane as far as it goes now. `now` says that someone asked for it: off-peak is not waited for.
+    /// Takes a lane as far as it goes now.
     ///
     /// # Errors
     /// What passes; the sweep goes on from there.
-    pub async fn drive(&self, name: &str, now: bool, visit: &Visit) -> Result<Lane, Failure> {
+    pub async fn drive(&self, name: &str, urge: Urge, visit: &Visit) -> Result<Lane, Failure> {
         let mut lane = self.book.lane(name).await?.unwrap_or_else(|| Lane::new(name));
         for _ in 0..MOST_STEPS {
             let step = lane::next(&lane, visit.now_ms());
             let next = match step {
                 Step::Rest => None,
-                Step::Claim => self.claim(&lane, now, visit).await?,
+                Step::Claim => self.claim(&lane, urge, visit).await?,
                 Step::Mark => self.mark(&lane, visit).await?,
-                Step::Start { look_first } => self.start(&lane, look_first, now, visit).await?,
+                Step::Start { look_first } => self.start(&lane, look_first, urge, visit).await?,
                 Step::Observe => self.observe(&lane, visit).await?,
                 Step::Finish => self.finish(&lane, visit).await?,
                 // Nothing loads yet.
@@ -102,26 +106,31 @@ impl Orchestrator {
     }
 
     /// The same, only if nobody else changed it: whoever did goes on with it.
-    async fn change_own(&self, lane: &Lane, visit: &Visit, next: Option<Lane>) -> Result<Option<Lane>, Failure> {
+    pub(crate) async fn change_own(
+        &self,
+        lane: &Lane,
+        visit: &Visit,
+        next: Option<Lane>,
+    ) -> Result<Option<Lane>, Failure> {
         let version = lane.version;
         self.change(lane, visit, |there| next.clone().filter(|_| there.version == version)).await
     }
 
-    async fn claim(&self, lane: &Lane, now: bool, visit: &Visit) -> Result<Option<Lane>, Failure> {
+    async fn claim(&self, lane: &Lane, urge: Urge, visit: &Visit) -> Result<Option<Lane>, Failure> {
         match lane.job_id() {
             Some(id) => self.claim_job(lane, id, visit).await,
-            None => self.claim_objects(lane, now, visit).await,
+            None => self.claim_objects(lane, urge, visit).await,
         }
     }
 
-    async fn claim_objects(&self, lane: &Lane, now: bool, visit: &Visit) -> Result<Option<Lane>, Failure> {
+    async fn claim_objects(&self, lane: &Lane, urge: Urge, visit: &Visit) -> Result<Option<Lane>, Failure> {
         let now_ms = visit.now_ms();
         let closed = self.config.when == When::OffPeak && !self.config.off_peak.is_open(now_ms);
-        if closed && !now {
-            let opens = self.config.off_peak.next_open_ms(now_ms);
-            let asleep = |lane: &Lane| lane.look_at_ms.is_some_and(|at| at <= now_ms);
-            let wait = |lane: &Lane| asleep(lane).then(|| Lane { look_at_ms: None, ..lane.clone() });
-            self.change(lane, visit, |lane| lane::note(&wait(lane)?, opens)).await?;
+        if closed && urge != Urge::Person {
+            if lane.look_at_ms.is_some_and(|at| at <= now_ms) {
+                let opens = self.config.off_peak.next_open_ms(now_ms);
+                self.change_own(lane, visit, lane::postpone(lane, opens)).await?;
+            }
             return Ok(None);
         }
         let pending = self.book.pending(&lane.name, MOST_OBJECTS).await?;
@@ -133,19 +142,29 @@ impl Orchestrator {
         }
         let id = format!("{}-{}-{}", lane.name, stamp(now_ms), unique(&self.write_token()));
         // Before the lane is claimed, so that whoever takes over has the same list.
-        self.write(&Files::of(&self.config, &id).listed, &listed).await?;
-        self.change_own(lane, visit, lane::claim(lane, &id, now_ms)).await
+        let Some(claiming) = lane::claim(lane, &id, now_ms) else { return Ok(None) };
+        let claim = claiming.run.as_ref().map_or(0, |run| run.claim);
+        self.write(&Files::of(&self.config, &id, claim).listed, &listed).await?;
+        self.change_own(lane, visit, Some(claiming)).await
+    }
+
+    /// Whether a deferred job's time has come.
+    pub(crate) fn is_timely(&self, job: &Job, visit: &Visit) -> bool {
+        let command = Command::parse(job.command.as_bytes());
+        command.is_ok_and(|command| command.when == Asked::Now || self.config.off_peak.is_open(visit.now_ms()))
     }
 
     async fn claim_job(&self, lane: &Lane, id: &str, visit: &Visit) -> Result<Option<Lane>, Failure> {
         let now_ms = visit.now_ms();
         let job = self.ledger.store().get(id).await?.filter(|job| job.state == State::Deferred);
-        let Some((job, command)) =
-            job.and_then(|job| Some((job.clone(), Command::parse(job.command.as_bytes()).ok()?)))
-        else {
+        let command = job.as_ref().and_then(|job| Command::parse(job.command.as_bytes()).ok());
+        let (Some(job), Some(command)) = (job, command) else {
+            // It is over; the lane is not needed any more.
+            let forgotten = lane.look_at_ms.map(|_| lane::forget(lane, now_ms / 1000 + REMEMBERED_DAYS * 86_400));
+            self.change_own(lane, visit, forgotten).await?;
             return Ok(None);
         };
-        if command.when == Asked::OffPeak && !self.config.off_peak.is_open(now_ms) {
+        if !self.is_timely(&job, visit) {
             return Ok(None);
         }
         let allowed = self.config.sources.permits(&command.source) && self.config.dests.permits(&command.dest);
@@ -161,25 +180,27 @@ impl Orchestrator {
     /// Claims what is listed, and writes the manifest of what could be.
     async fn mark(&self, lane: &Lane, visit: &Visit) -> Result<Option<Lane>, Failure> {
         let Some(run) = &lane.run else { return Ok(None) };
-        let files = Files::of(&self.config, &run.id);
+        let files = Files::of(&self.config, &run.id, run.claim);
         let (manifest, objects, bytes) = match lane.job_id() {
             Some(id) => {
                 let Some(job) = self.ledger.store().get(id).await? else { return Ok(None) };
                 let command = Command::parse(job.command.as_bytes());
                 let command = command.map_err(|error| Failure::internal("LedgerShape", error.to_string()))?;
                 self.take_job(&job, visit).await?;
-                (manifest::of_job(&self.config, id, &command, run.claimed_ms), 1, 0)
+                (manifest::of_job(&self.config, run, &command), 1, 0)
             }
             None => {
                 let listed: Vec<Listed> = self.read(&files.listed).await?;
-                let mine = futures::stream::iter(listed).map(|one| self.mark_one(&lane.name, &run.id, one));
+                let mine = futures::stream::iter(listed).map(|one| self.mark_one(&lane.name, run, one));
                 let mine: Vec<Option<Listed>> = mine.buffered(AT_ONCE).try_collect().await?;
                 let mine: Vec<Listed> = mine.into_iter().flatten().collect();
                 let (objects, bytes) = (mine.len() as u64, mine.iter().map(|one| one.size).sum());
                 let measured = contract(&lane.name).is_ok_and(|contract| contract.has_metrics());
-                let manifest = manifest::of_dataset(&self.config, &lane.name, &run.id, mine, measured, run.claimed_ms);
+                let manifest = manifest::of_dataset(&self.config, &lane.name, run, mine, measured);
                 if objects > 0 {
                     self.take_job(&job_of(&manifest, run), visit).await?;
+                    // One that is made again was over.
+                    self.ledger.revive(&run.id, visit.now_ms()).await?;
                 }
                 (manifest, objects, bytes)
             }
@@ -188,174 +209,26 @@ impl Orchestrator {
         self.change_own(lane, visit, lane::claimed(lane, objects, bytes, visit.now_ms())).await
     }
 
-    async fn mark_one(&self, dataset: &str, run: &str, one: Listed) -> Result<Option<Listed>, Failure> {
+    async fn mark_one(&self, dataset: &str, run: &Run, one: Listed) -> Result<Option<Listed>, Failure> {
         loop {
             let Some(known) = self.book.object(dataset, &one.uri).await? else { return Ok(None) };
-            match object::mark(&known, &one.etag, run) {
-                object::Mark::Taken => return Ok(Some(one)),
+            match object::mark(&known, &one.etag, &run.id, run.claim) {
+                object::Mark::Taken => return Ok(Some(to_listed(&known))),
                 object::Mark::Leave => return Ok(None),
                 object::Mark::Take(next) => {
                     if self.put_object(&next).await? == Swap::Stored {
-                        return Ok(Some(one));
+                        return Ok(Some(to_listed(&next)));
                     }
                 }
             }
         }
     }
 
-    /// The list of a run that shall run again, with newer versions of some of its objects.
-    pub(crate) async fn list_again(
-        &self,
-        dataset: &str,
-        run: &str,
-        newer: &[Landed],
-        visit: &Visit,
-    ) -> Result<(), Failure> {
-        let files = Files::of(&self.config, run);
-        let manifest: Manifest = self.read(&files.manifest).await?;
-        let mut listed = Vec::new();
-        for one in manifest.objects.unwrap_or_default() {
-            let Some(known) = self.book.object(dataset, &one.uri).await? else { continue };
-            let again = Landed { standing: Standing::Claimed, version: known.version + 1, ..known.clone() };
-            let done = known.standing == Standing::Done && known.run.as_deref() == Some(run);
-            if done {
-                self.put_object(&again).await?;
-            }
-            if done || newer.iter().any(|newer| newer.uri == one.uri) {
-                listed.push(to_listed(&known));
-            }
-        }
-        self.write(&files.listed, &listed).await?;
-        self.ledger.revive(run, visit.now_ms()).await
-    }
-
-    async fn start(&self, lane: &Lane, look_first: bool, now: bool, visit: &Visit) -> Result<Option<Lane>, Failure> {
-        // What waits for room waits for its time, unless someone asks.
-        if !now && lane.look_at_ms.is_some_and(|at| at > visit.now_ms()) {
-            return Ok(None);
-        }
-        let Some(lane) = self.change_own(lane, visit, lane::try_start(lane, visit.now_ms())).await? else {
-            return Ok(None);
-        };
-        let Some(run) = &lane.run else { return Ok(None) };
-        let started = self.ask_glue(&lane, run, look_first, visit).await;
-        let now_ms = visit.now_ms();
-        let next = match started {
-            Ok(glue_run) => lane::started(&lane, &glue_run, now_ms),
-            // No room, or no answer: whether it was started is looked up before it is asked again.
-            Err(why) if NO_ROOM.contains(&why.code.as_str()) || why.fault == Fault::External => {
-                lane::not_now(&lane, why, ROOM_PAUSE_MS, now_ms)
-            }
-            Err(why) => return self.gone_wrong(&lane, run, why, visit).await,
-        };
-        self.change_own(&lane, visit, next).await
-    }
-
-    async fn ask_glue(&self, lane: &Lane, run: &Run, look_first: bool, visit: &Visit) -> Result<String, Failure> {
-        if look_first {
-            let holder = self.book.token(&run.token).await?;
-            if let Some(glue_run) = holder.or(self.spark.find(&run.token).await?) {
-                return Ok(glue_run);
-            }
-        }
-        let manifest_at = Files::of(&self.config, &run.id).manifest;
-        let manifest: Manifest = self.read(&manifest_at).await?;
-        let start = Start {
-            lane: lane.name.clone(),
-            token: run.token.clone(),
-            manifest: manifest_at.to_string(),
-            policy: manifest::policy(&self.config, &manifest, &run.token)?,
-            flexible: self.config.off_peak.is_open(visit.now_ms()),
-        };
-        self.spark.start(&start).await
-    }
-
-    async fn observe(&self, lane: &Lane, visit: &Visit) -> Result<Option<Lane>, Failure> {
-        let Some((run, glue_run)) = lane.run.as_ref().and_then(|run| Some((run, run.glue_run.as_deref()?))) else {
-            return Ok(None);
-        };
-        let holder = self.book.token(&run.token).await?;
-        if let Some(other) = holder.as_deref().filter(|holder| *holder != glue_run && *holder != REVOKED) {
-            // Of two runs with this token, this is the one that works.
-            return self.change_own(lane, visit, lane::started(lane, other, visit.now_ms())).await;
-        }
-        let seen = self.spark.look(glue_run).await?;
-        let Some(seen) = seen else {
-            let why = Failure::passing("RunGone", format!("Glue does not know the run {glue_run} any more"));
-            return self.gone_wrong(lane, run, why, visit).await;
-        };
-        let said = |seen: &crate::spark::Seen| {
-            let reason = format!("run {glue_run} of {}: {} (log: {})", self.config.glue_job, seen.message, seen.log);
-            Failure::passing("RunFailed", reason)
-        };
-        if seen.state == SparkState::Going {
-            return self.change_own(lane, visit, lane::still_running(lane, visit.now_ms())).await;
-        }
-        let outcome = self.outcome(run).await?;
-        match (seen.state, outcome) {
-            (SparkState::Succeeded, Some(Outcome { failure: None, .. })) => {
-                self.change_own(lane, visit, lane::succeeded(lane, visit.now_ms())).await
-            }
-            (_, Some(Outcome { failure: Some(why), .. })) => {
-                let why = Failure { reason: format!("{} (run {glue_run}, log: {})", why.reason, seen.log), ..why };
-                self.gone_wrong(lane, run, why, visit).await
-            }
-            _ => self.gone_wrong(lane, run, said(&seen), visit).await,
-        }
-    }
-
-    /// What the present start of a run said of itself, if it came so far.
-    async fn outcome(&self, run: &Run) -> Result<Option<Outcome>, Failure> {
-        match self.read::<Outcome>(&Files::of(&self.config, &run.id).result).await {
-            Ok(outcome) => Ok(Some(outcome).filter(|outcome| outcome.token == run.token)),
-            Err(failure) if failure.code == "NoSuchKey" => Ok(None),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// A start is over without its work. First its token is taken away, so that no run of it that we don't know of can begin;
-    /// if one has, that is the one to watch.
-    async fn gone_wrong(&self, lane: &Lane, run: &Run, why: Failure, visit: &Visit) -> Result<Option<Lane>, Failure> {
-        let now_ms = visit.now_ms();
-        let expires_s = now_ms / 1000 + REMEMBERED_DAYS * 86_400;
-        let holder = self.book.take_token(&run.token, REVOKED, expires_s).await?;
-        if holder != REVOKED && Some(&holder) != run.glue_run.as_ref() {
-            return self.change_own(lane, visit, lane::started(lane, &holder, now_ms)).await;
-        }
-        let next = lane::failed(lane, why, now_ms);
-        let Some(lane) = self.change_own(lane, visit, next).await? else { return Ok(None) };
-        if let (Phase::Halted, Some(why)) = (lane.phase, &lane.failure) {
-            self.halted(&lane, why, visit).await?;
-        }
-        Ok(Some(lane))
-    }
-
-    async fn halted(&self, lane: &Lane, why: &Failure, visit: &Visit) -> Result<(), Failure> {
-        let Some(run) = &lane.run else { return Ok(()) };
-        let place = self.ledger.store().get(&run.id).await?;
-        self.end_job(&run.id, Err(why.clone()), visit).await?;
-        let next_step = match lane.job_id() {
-            Some(id) => format!("Look at `weir job {id}`; when what is named is mended, send the command again."),
-            None => format!(
-                "Nothing of `{}` is worked on before `weir batch retry {}`; what lands meanwhile waits.",
-                lane.name, lane.name
-            ),
-        };
-        let notice = Notice {
-            what: format!("batch run of {}", lane.name),
-            place: place
-                .and_then(|job| Command::parse(job.command.as_bytes()).ok())
-                .map_or(lane.name.clone(), |command| format!("{} -> {}", command.source, command.dest)),
-            failure: why.clone(),
-            job_id: Some(run.id.clone()),
-            next_step,
-        };
-        self.tell(&notice, visit).await;
-        if lane.job_id().is_some() {
-            let expires_s = visit.now_ms() / 1000 + REMEMBERED_DAYS * 86_400;
-            self.change(lane, visit, |lane| Some(lane::forget(lane, expires_s))).await?;
-        }
-        Ok(())
+    /// The list of a run that shall be made again: what it worked on in its claim before.
+    pub(crate) async fn list_again(&self, lane: &Lane, run: &str, claim_before: u64) -> Result<(), Failure> {
+        let before: Manifest = self.read(&Files::of(&self.config, run, claim_before).manifest).await?;
+        let listed = before.objects.unwrap_or_default();
+        self.write(&Files::of(&self.config, run, lane.version + 1).listed, &listed).await
     }
 
     /// Moves objects and records. Each of these may be repeated.
@@ -363,7 +236,7 @@ impl Orchestrator {
         let Some(run) = &lane.run else { return Ok(None) };
         let outcome = self.outcome(run).await?;
         let outcome = outcome.ok_or_else(|| Failure::internal("NoResult", format!("run {} has no result", run.id)))?;
-        let manifest: Manifest = self.read(&Files::of(&self.config, &run.id).manifest).await?;
+        let manifest: Manifest = self.read(&Files::of(&self.config, &run.id, run.claim).manifest).await?;
         let objects = manifest.objects.unwrap_or_default();
         let watermark = objects.iter().map(|one| one.landed_ms).max();
         let ends = objects.into_iter().map(|one| {
@@ -372,6 +245,9 @@ impl Orchestrator {
         });
         let ends: Vec<()> = futures::stream::iter(ends).buffered(AT_ONCE).try_collect().await?;
         drop(ends);
+        let mut outcome = outcome;
+        let refused = outcome.refused.iter().map(|one| format!("not read: {}: {}", one.uri, one.reason));
+        outcome.report.notes.extend(refused.take(MOST_REFUSED_TOLD));
         self.end_job(&run.id, Ok(&outcome), visit).await?;
         if let Some(first) = outcome.refused.first() {
             let (count, of) = (outcome.refused.len(), run.objects);
@@ -407,7 +283,7 @@ impl Orchestrator {
     }
 
     /// The job's record says that Spark has it.
-    async fn take_job(&self, job: &Job, visit: &Visit) -> Result<(), Failure> {
+    pub(crate) async fn take_job(&self, job: &Job, visit: &Visit) -> Result<(), Failure> {
         let claim = Claim {
             id: job.id.clone(),
             command: job.command.clone(),
@@ -421,7 +297,12 @@ impl Orchestrator {
         self.ledger.claim(&claim).await.map(|_| ())
     }
 
-    async fn end_job(&self, id: &str, outcome: Result<&Outcome, Failure>, visit: &Visit) -> Result<(), Failure> {
+    pub(crate) async fn end_job(
+        &self,
+        id: &str,
+        outcome: Result<&Outcome, Failure>,
+        visit: &Visit,
+    ) -> Result<(), Failure> {
         let Some(held) = self.ledger.held(id, id).await? else { return Ok(()) };
         let ended = match outcome {
             Ok(outcome) => self.ledger.finish(held, outcome.report.clone(), visit.now_ms()).await,
@@ -434,12 +315,12 @@ impl Orchestrator {
         }
     }
 
-    async fn write<T: Serialize>(&self, at: &Location, value: &T) -> Result<(), Failure> {
+    pub(crate) async fn write<T: Serialize>(&self, at: &Location, value: &T) -> Result<(), Failure> {
         let bytes = serde_json::to_vec(value).map_err(|error| Failure::internal("Json", error.to_string()))?;
         self.lake.put(at, Bytes::from(bytes), "application/json").await
     }
 
-    async fn read<T: DeserializeOwned>(&self, at: &Location) -> Result<T, Failure> {
+    pub(crate) async fn read<T: DeserializeOwned>(&self, at: &Location) -> Result<T, Failure> {
         let info = self.lake.head(at).await?;
         let bytes = Arc::clone(&self.lake).get(at, Some(&info.etag), 0, info.size).await?;
         serde_json::from_slice(&bytes).map_err(|error| Failure::internal("Json", format!("{at}: {error}")))

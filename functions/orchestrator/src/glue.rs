@@ -78,6 +78,7 @@ impl Spark for GlueJob {
             .arguments(LANE, &start.lane)
             .arguments("--manifest", &start.manifest)
             .arguments("--ledger_table", &self.ledger_table)
+            .arguments("--region", &self.region)
             .customize()
             .config_override(once)
             .send()

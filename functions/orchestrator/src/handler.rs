@@ -5,16 +5,20 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use weir_contract::contract;
 use weir_delivery::Failure;
-use weir_ledger::batch::{Lane, Swap, lane, object};
+use weir_ledger::batch::{Lane, lane};
 
 use crate::config::When;
-use crate::drive::ROOM_PAUSE_MS;
+use crate::drive::Urge;
 use crate::envelope::{Asked, TakeUp, read};
+use crate::run::ROOM_PAUSE_MS;
 use crate::said;
 use crate::{Orchestrator, Visit};
 
 /// The most lanes and jobs one sweep looks at; the next goes on from there.
 const SWEEP_AT_ONCE: usize = 100;
+
+/// The most deferred jobs that are looked through for those whose time has come.
+const MOST_DEFERRED: usize = 5_000;
 
 impl Orchestrator {
     /// Answers one invocation: an object for whoever invoked it directly.
@@ -53,9 +57,9 @@ impl Orchestrator {
                 continue;
             }
             let due = self.due_ms(visit.now_ms());
-            self.change(&lane, visit, |lane| lane::note(lane, due)).await?;
+            self.change(&lane, visit, |lane| lane::note(lane, due, visit.now_ms())).await?;
             if self.config.when == When::Landing && self.config.gather_ms == 0 {
-                self.drive(dataset, false, visit).await?;
+                self.drive(dataset, Urge::Time, visit).await?;
             }
         }
         Ok(())
@@ -64,7 +68,7 @@ impl Orchestrator {
     async fn glue_changed(&self, run: &str, visit: &Visit) -> Result<Value, Failure> {
         // The event has no arguments, so it does not say whose run it was.
         if let Some(lane) = self.spark.look(run).await?.and_then(|seen| seen.lane) {
-            self.drive(&lane, false, visit).await?;
+            self.drive(&lane, Urge::Time, visit).await?;
             self.give_room(visit).await?;
         }
         Ok(json!({}))
@@ -74,7 +78,7 @@ impl Orchestrator {
     async fn give_room(&self, visit: &Visit) -> Result<(), Failure> {
         let soon = self.book.due_lanes(visit.now_ms() + ROOM_PAUSE_MS, SWEEP_AT_ONCE).await?;
         for lane in soon.iter().filter(|lane| lane.phase == lane::Phase::Starting) {
-            self.drive(&lane.name, true, visit).await?;
+            self.drive(&lane.name, Urge::Room, visit).await?;
         }
         Ok(())
     }
@@ -83,15 +87,16 @@ impl Orchestrator {
     async fn sweep(&self, visit: &Visit) -> Result<Value, Failure> {
         let due = self.book.due_lanes(visit.now_ms(), SWEEP_AT_ONCE).await?;
         let mut names: Vec<String> = due.into_iter().map(|lane| lane.name).collect();
-        let deferred = self.book.deferred(SWEEP_AT_ONCE).await?;
-        names.extend(deferred.iter().map(|job| Lane::of_job(&job.id).name));
+        let deferred = self.book.deferred(MOST_DEFERRED).await?;
+        let timely = deferred.iter().filter(|job| self.is_timely(job, visit));
+        names.extend(timely.take(SWEEP_AT_ONCE).map(|job| Lane::of_job(&job.id).name));
         names.dedup();
         for name in &names {
             if visit.is_over() {
                 break;
             }
             // One that is in trouble holds up no other.
-            if let Err(failure) = self.drive(name, false, visit).await {
+            if let Err(failure) = self.drive(name, Urge::Time, visit).await {
                 self.say(visit, &said::Trouble { doing: &format!("go on with {name}"), failure: &failure });
             }
         }
@@ -106,7 +111,7 @@ impl Orchestrator {
         if found > 0 {
             self.wake(&BTreeSet::from([dataset.to_owned()]), visit).await?;
         }
-        let lane = self.drive(dataset, true, visit).await?;
+        let lane = self.drive(dataset, Urge::Person, visit).await?;
         Ok(self.told_of(lane, found))
     }
 
@@ -128,34 +133,32 @@ impl Orchestrator {
         };
         self.ledger.revive(&run.id, visit.now_ms()).await?;
         self.change(&lane, visit, |lane| lane::resume(lane, visit.now_ms())).await?;
-        let lane = self.drive(dataset, true, visit).await?;
+        let lane = self.drive(dataset, Urge::Person, visit).await?;
         Ok(self.told_of(lane, 0))
     }
 
     /// Newer versions of objects that a run has done: the run does them again, and replaces what it wrote. One run at a time, the
     /// oldest first.
     async fn replace(&self, lane: Lane, visit: &Visit) -> Result<Value, Failure> {
-        if lane.run.is_some() {
-            let busy = format!("`{}` is busy with a run; try again when it is over", lane.name);
+        if let Some(run) = &lane.run {
+            let busy = match lane.phase {
+                lane::Phase::Halted => {
+                    format!("{} is halted: first `weir batch retry {}` without --replace", run.id, lane.name)
+                }
+                _ => format!("`{}` is busy with {}; try again when it is over", lane.name, run.id),
+            };
             return Ok(json!({"error": busy}));
         }
         let conflicts = self.book.conflicts(&lane.name, 10_000).await?;
-        let Some(run) = conflicts.iter().find_map(|object| object.run.clone()) else {
+        let Some((run, claim)) = conflicts.iter().find_map(|object| Some((object.run.clone()?, object.claim))) else {
             return Ok(json!({"error": format!("no object of `{}` was written again", lane.name)}));
         };
-        let mut replaced = Vec::new();
-        for conflict in conflicts.iter().filter(|object| object.run.as_deref() == Some(&run)) {
-            if let Some(next) = object::replace(conflict)
-                && self.put_object(&next).await? == Swap::Stored
-            {
-                replaced.push(next);
-            }
-        }
-        self.list_again(&lane.name, &run, &replaced, visit).await?;
-        self.change(&lane, visit, |lane| lane::claim(lane, &run, visit.now_ms())).await?;
-        let left = conflicts.len() - replaced.len();
-        let lane = self.drive(&lane.name, true, visit).await?;
-        let mut told = self.told_of(lane, replaced.len() as u64);
+        let taken = conflicts.iter().filter(|object| object.run.as_deref() == Some(&run)).count();
+        let left = conflicts.len() - taken;
+        self.list_again(&lane, &run, claim).await?;
+        self.change_own(&lane, visit, lane::claim(&lane, &run, visit.now_ms())).await?;
+        let lane = self.drive(&lane.name, Urge::Person, visit).await?;
+        let mut told = self.told_of(lane, taken as u64);
         if let Some(members) = told.as_object_mut() {
             members.insert("left".to_owned(), left.into());
         }

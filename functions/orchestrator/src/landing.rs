@@ -9,7 +9,7 @@ use weir_alerts::Notice;
 use weir_command::Location;
 use weir_contract::contract;
 use weir_delivery::Failure;
-use weir_ledger::batch::{Landed, Swap, Version, object};
+use weir_ledger::batch::{Landed, Standing, Swap, Version, object};
 
 use crate::config::When;
 use crate::envelope::{Created, TakeUp};
@@ -50,8 +50,19 @@ impl Orchestrator {
                 sequencer: one.sequencer.clone(),
                 landed_ms: if one.landed_ms == 0 { visit.now_ms() } else { one.landed_ms },
             };
-            match self.land_one(&dataset, &at.to_string(), version).await? {
-                object::Landing::Known => count.known += 1,
+            let (landing, known) = self.land_one(&dataset, &at.to_string(), version.clone()).await?;
+            match landing {
+                // An event that comes again may be one whose first visit ended half-way.
+                object::Landing::Known => {
+                    count.known += 1;
+                    match known {
+                        Some(known) if known.standing == Standing::Pending => drop(datasets.insert(dataset)),
+                        Some(known) if known.newer.as_ref().is_some_and(|newer| newer.etag == version.etag) => {
+                            self.tell(&conflict(&known), visit).await;
+                        }
+                        _ => {}
+                    }
+                }
                 object::Landing::Pending(_) => {
                     count.pending += 1;
                     datasets.insert(dataset);
@@ -84,16 +95,22 @@ impl Orchestrator {
         }
     }
 
-    async fn land_one(&self, dataset: &str, uri: &str, version: Version) -> Result<object::Landing, Failure> {
+    /// What became of it, and what is known of the object.
+    async fn land_one(
+        &self,
+        dataset: &str,
+        uri: &str,
+        version: Version,
+    ) -> Result<(object::Landing, Option<Landed>), Failure> {
         // Most objects are new, so the first try doesn't read.
         let mut stored: Option<Landed> = None;
         loop {
             let landing = object::land(stored.as_ref(), dataset, uri, version.clone());
             let (object::Landing::Pending(next) | object::Landing::Conflict(next)) = &landing else {
-                return Ok(landing);
+                return Ok((landing, stored));
             };
             match self.put_object(next).await? {
-                Swap::Stored => return Ok(landing),
+                Swap::Stored => return Ok((landing, None)),
                 Swap::Conflict(there) => stored = there.map(|there| *there),
             }
         }
@@ -181,7 +198,7 @@ fn conflict(landed: &Landed) -> Notice {
         failure: Failure::user("WrittenAgain", reason),
         job_id: landed.run.clone(),
         next_step: format!(
-            "If the new version counts: `weir batch retry {} --replace`, which lets {run} run again. Otherwise nothing: the old one was taken.",
+            "If the new version counts: `weir batch retry {} --replace`, which makes {run} again. Otherwise nothing.",
             landed.dataset
         ),
     }

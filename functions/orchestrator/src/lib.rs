@@ -12,6 +12,7 @@ pub mod glue;
 pub mod handler;
 pub mod landing;
 pub mod manifest;
+pub mod run;
 pub mod said;
 pub mod spark;
 pub mod window;

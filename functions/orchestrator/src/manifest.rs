@@ -6,6 +6,7 @@ use serde_json::json;
 use weir_command::{Action, Command, Location};
 use weir_delivery::Failure;
 use weir_ledger::Report;
+use weir_ledger::batch::Run;
 
 use crate::config::Config;
 
@@ -28,6 +29,8 @@ pub struct Listed {
 pub struct Manifest {
     /// The run's name.
     pub run: String,
+    /// The number of its claim.
+    pub claim: u64,
     /// The command, as canonical JSON.
     pub command: String,
     /// What to read; `None`: whatever is at the command's source.
@@ -82,10 +85,14 @@ pub struct Files {
 }
 
 impl Files {
-    /// By its name.
-    pub fn of(config: &Config, run: &str) -> Self {
-        let at = |name: &str| config.runs.join(&format!("{run}/{name}"));
-        Self { listed: at("listed.json"), manifest: at("manifest.json"), result: at("result.json") }
+    /// By its name and the number of its claim: whoever stalled writes over nothing of a run that was made again.
+    pub fn of(config: &Config, run: &str, claim: u64) -> Self {
+        let at = |name: &str| config.runs.join(&format!("{run}/{name}.json"));
+        Self {
+            listed: at(&format!("listed-{claim}")),
+            manifest: at(&format!("manifest-{claim}")),
+            result: at(&format!("result-{claim}")),
+        }
     }
 }
 
@@ -102,40 +109,35 @@ pub fn dataset_command(config: &Config, dataset: &str, run: &str) -> String {
 }
 
 /// The manifest of a dataset's run.
-pub fn of_dataset(
-    config: &Config,
-    dataset: &str,
-    run: &str,
-    objects: Vec<Listed>,
-    measured: bool,
-    now_ms: u64,
-) -> Manifest {
-    let at = |what: &str| config.tables.join(&format!("{dataset}/{what}/job={run}/")).to_string();
+pub fn of_dataset(config: &Config, dataset: &str, run: &Run, objects: Vec<Listed>, measured: bool) -> Manifest {
+    let at = |what: &str| config.tables.join(&format!("{dataset}/{what}/job={}/", run.id)).to_string();
     Manifest {
-        run: run.to_owned(),
-        command: dataset_command(config, dataset, run),
+        run: run.id.clone(),
+        claim: run.claim,
+        command: dataset_command(config, dataset, &run.id),
         objects: Some(objects),
         output: at("rows"),
         metrics: measured.then(|| at("metrics")),
         sums: measured.then(|| at("sums")),
-        result: Files::of(config, run).result.to_string(),
-        now_micros: now_ms * 1000,
+        result: Files::of(config, &run.id, run.claim).result.to_string(),
+        now_micros: run.claimed_ms * 1000,
         put_aside: true,
     }
 }
 
 /// The manifest of a deferred job.
-pub fn of_job(config: &Config, id: &str, command: &Command, now_ms: u64) -> Manifest {
-    let output = command.dest.join(&format!("job={id}/")).to_string();
+pub fn of_job(config: &Config, run: &Run, command: &Command) -> Manifest {
+    let output = command.dest.join(&format!("job={}/", run.id)).to_string();
     Manifest {
-        run: id.to_owned(),
+        run: run.id.clone(),
+        claim: run.claim,
         command: command.to_json(),
         objects: None,
         metrics: (command.action == Action::Aggregate).then(|| output.clone()),
         output,
         sums: None,
-        result: Files::of(config, id).result.to_string(),
-        now_micros: now_ms * 1000,
+        result: Files::of(config, &run.id, run.claim).result.to_string(),
+        now_micros: run.claimed_ms * 1000,
         put_aside: false,
     }
 }
@@ -151,11 +153,16 @@ const MOST_POLICY_CHARS: usize = 2_048;
 pub fn policy(config: &Config, manifest: &Manifest, token: &str) -> Result<String, Failure> {
     let command =
         Command::parse(manifest.command.as_bytes()).map_err(|error| Failure::user("Command", error.to_string()))?;
-    let arn = |at: &Location| format!("arn:aws:s3:::{}/{}", at.bucket(), at.key());
+    // The stack's own: aws, aws-cn, aws-us-gov.
+    let partition = config.alert_topic_arn.split(':').nth(1).filter(|name| name.starts_with("aws")).unwrap_or("aws");
+    // STS takes Latin characters only, and `${` begins a variable: any one character stands for others.
+    let plain = |key: &str| key.replace(|c: char| !(' '..='\u{ff}').contains(&c) || c == '$', "?");
+    let arn = |at: &Location| format!("arn:{partition}:s3:::{}/{}", at.bucket(), plain(at.key()));
     let under = |at: &Location| if at.is_prefix() { format!("{}*", arn(at)) } else { arn(at) };
     let parsed = |uri: &String| Location::parse(uri).ok();
     // A copy writes beside what others wrote; everything else under its own name.
     let outputs: Vec<Location> = match command.action {
+        Action::Copy if command.source.is_prefix() => vec![command.dest.as_prefix()],
         Action::Copy => vec![command.dest.clone()],
         _ => [Some(&manifest.output), manifest.metrics.as_ref(), manifest.sums.as_ref()]
             .into_iter()
@@ -164,11 +171,11 @@ pub fn policy(config: &Config, manifest: &Manifest, token: &str) -> Result<Strin
             .collect(),
     };
     let mut writes: Vec<String> = outputs.iter().map(under).collect();
-    let files = Files::of(config, &manifest.run);
+    let files = Files::of(config, &manifest.run, manifest.claim);
     writes.push(arn(&files.result));
     writes.dedup();
-    let mut buckets = vec![format!("arn:aws:s3:::{}", command.source.bucket())];
-    buckets.extend(outputs.iter().map(|at| format!("arn:aws:s3:::{}", at.bucket())));
+    let mut buckets = vec![format!("arn:{partition}:s3:::{}", command.source.bucket())];
+    buckets.extend(outputs.iter().map(|at| format!("arn:{partition}:s3:::{}", at.bucket())));
     buckets.sort();
     buckets.dedup();
     let assets = config.runs.sibling("assets/");
@@ -195,11 +202,27 @@ pub fn policy(config: &Config, manifest: &Manifest, token: &str) -> Result<Strin
 mod tests {
     use super::*;
     use crate::config::tests::set;
+    use weir_ledger::batch::{Lane, lane};
+
+    fn run(id: &str) -> Run {
+        lane::claim(&Lane::new("l"), id, 7).unwrap().run.unwrap()
+    }
+
+    #[test]
+    fn a_policy_has_no_characters_that_sts_refuses_or_reads_as_variables() {
+        let config = Config::read(set).unwrap();
+        let command = r#"{"source":"s3://raw-bucket/日本 ü/$x/","dest":"s3://out-bucket/b","command":"copy"}"#;
+        let manifest = of_job(&config, &run("j"), &Command::parse(command.as_bytes()).unwrap());
+        let policy = policy(&config, &manifest, "t").unwrap();
+        assert!(policy.contains("raw-bucket/?? ü/?x/*"), "{policy}");
+        // A prefix is copied under what the destination names, slash or not.
+        assert!(policy.contains("\"arn:aws:s3:::out-bucket/b/*\""), "{policy}");
+    }
 
     #[test]
     fn a_run_may_touch_its_own_paths_only() {
         let config = Config::read(set).unwrap();
-        let manifest = of_dataset(&config, "page_logs", "page_logs-1", Vec::new(), true, 7);
+        let manifest = of_dataset(&config, "page_logs", &run("page_logs-1"), Vec::new(), true);
         let policy: serde_json::Value =
             serde_json::from_str(&policy(&config, &manifest, "page_logs-1.2").unwrap()).unwrap();
         let resources =
@@ -208,7 +231,7 @@ mod tests {
             resources(0),
             [
                 "arn:aws:s3:::raw-bucket/page_logs/*",
-                "arn:aws:s3:::out-bucket/runs/page_logs-1/manifest.json",
+                "arn:aws:s3:::out-bucket/runs/page_logs-1/manifest-1.json",
                 "arn:aws:s3:::out-bucket/assets/*"
             ]
         );
@@ -218,7 +241,7 @@ mod tests {
                 "arn:aws:s3:::out-bucket/tables/page_logs/rows/job=page_logs-1/*",
                 "arn:aws:s3:::out-bucket/tables/page_logs/metrics/job=page_logs-1/*",
                 "arn:aws:s3:::out-bucket/tables/page_logs/sums/job=page_logs-1/*",
-                "arn:aws:s3:::out-bucket/runs/page_logs-1/result.json"
+                "arn:aws:s3:::out-bucket/runs/page_logs-1/result-1.json"
             ]
         );
         assert_eq!(
@@ -233,7 +256,7 @@ mod tests {
         let long = format!("s3://raw-bucket/{}/", "x".repeat(900));
         let command =
             format!(r#"{{"source":"{long}","dest":"s3://out-bucket/{}/","command":"copy"}}"#, "y".repeat(900));
-        let manifest = of_job(&config, "j", &Command::parse(command.as_bytes()).unwrap(), 7);
+        let manifest = of_job(&config, &run("j"), &Command::parse(command.as_bytes()).unwrap());
         assert_eq!(policy(&config, &manifest, "j.1").unwrap_err().code, "PolicyTooLong");
     }
 

@@ -48,26 +48,67 @@ async fn each_once(world: &World, objects: usize, what: &str) {
     }
 }
 
+/// Kills the process at every call it makes, before that call took effect or after, one world a call.
+async fn killed_at_any_call(objects: usize, events: bool, prepare: impl Fn(&World)) {
+    for done in [false, true] {
+        let mut calls = 0;
+        loop {
+            let (world, at) = (World::new(), calls + 1);
+            prepare(&world);
+            world.fate.set(at, done);
+            for n in 0..objects {
+                land(&world, n).await;
+            }
+            settle(&world, events).await;
+            each_once(&world, objects, &format!("killed at call {at}, done: {done}, events: {events}")).await;
+            if !world.fate.has_come() {
+                break;
+            }
+            calls = at;
+        }
+        assert!(calls > 25, "there were calls to be killed at: {calls}");
+    }
+}
+
 #[tokio::test]
 async fn killed_at_any_call_each_object_is_done_once() {
     for events in [true, false] {
-        for done in [false, true] {
-            let mut calls = 0;
-            loop {
-                let (world, at) = (World::new(), calls + 1);
-                world.fate.set(at, done);
-                for n in 0..3 {
-                    land(&world, n).await;
-                }
-                settle(&world, events).await;
-                each_once(&world, 3, &format!("killed at call {at}, done: {done}, events: {events}")).await;
-                if !world.fate.has_come() {
-                    break;
-                }
-                calls = at;
+        killed_at_any_call(3, events, |_| ()).await;
+        // Nothing comes after it that would wake anyone.
+        killed_at_any_call(1, events, |_| ()).await;
+    }
+}
+
+#[tokio::test]
+async fn killed_at_any_call_while_runs_fail_and_find_no_room_each_object_is_done_once() {
+    for events in [true, false] {
+        killed_at_any_call(1, events, |world| world.spark.failing.store(2, std::sync::atomic::Ordering::SeqCst)).await;
+        killed_at_any_call(2, events, |world| world.spark.full.store(2, std::sync::atomic::Ordering::SeqCst)).await;
+    }
+}
+
+#[tokio::test]
+async fn killed_at_any_call_while_a_run_is_halted_a_person_is_told() {
+    for done in [false, true] {
+        let mut calls = 0;
+        loop {
+            let (world, at) = (World::new(), calls + 1);
+            world.spark.failing.store(usize::MAX, std::sync::atomic::Ordering::SeqCst);
+            world.fate.set(at, done);
+            land(&world, 0).await;
+            settle(&world, true).await;
+            let lane = world.book.lane("page_logs").await.unwrap().unwrap();
+            let what = format!("killed at call {at}, done: {done}");
+            assert_eq!(lane.phase, Phase::Halted, "{what}");
+            let job = world.store.get(&lane.run.unwrap().id).await.unwrap().unwrap();
+            assert_eq!(job.state, State::Failed, "{what}");
+            assert!(!world.told.0.lock().unwrap().is_empty(), "{what}: nobody was told");
+            if !world.fate.has_come() {
+                break;
             }
-            assert!(calls > 50, "there were calls to be killed at: {calls}");
+            calls = at;
         }
+        assert!(calls > 40, "there were calls to be killed at: {calls}");
     }
 }
 
@@ -225,6 +266,38 @@ async fn a_newer_version_of_what_was_done_waits_for_a_person_and_then_replaces_i
     assert_eq!(world.spark.written.lock().unwrap().len(), 1, "under the same name");
     let object = world.book.object("page_logs", &format!("s3://raw-bucket/{}", key(0))).await.unwrap().unwrap();
     assert_eq!((object.version_of.etag.as_str(), object.newer), ("other", None));
+}
+
+#[tokio::test]
+async fn killed_at_any_call_of_a_replacement_the_new_version_counts_once() {
+    for done in [false, true] {
+        let mut calls = 0;
+        loop {
+            let (world, at) = (World::new(), calls + 1);
+            for n in 0..3 {
+                land(&world, n).await;
+            }
+            settle(&world, true).await;
+            world.deliver(&created(&key(1), "other", "02")).await;
+            world.fate.set(at, done);
+            // A person asks until it is done.
+            for _ in 0..3 {
+                let answer = world.deliver(&json!({"dataset": "page_logs", "retry": {"replace": true}})).await;
+                settle(&world, true).await;
+                if answer["error"].is_string() {
+                    break;
+                }
+            }
+            each_once(&world, 3, &format!("replaced, killed at call {at}, done: {done}")).await;
+            let object = world.book.object("page_logs", &format!("s3://raw-bucket/{}", key(1))).await.unwrap().unwrap();
+            assert_eq!((object.version_of.etag.as_str(), object.newer), ("other", None), "killed at call {at}");
+            if !world.fate.has_come() {
+                break;
+            }
+            calls = at;
+        }
+        assert!(calls > 20, "there were calls to be killed at: {calls}");
+    }
 }
 
 #[tokio::test]

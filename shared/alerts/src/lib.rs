@@ -86,6 +86,15 @@ pub async fn notify(
     Ok(true)
 }
 
+/// Publishes a notice whatever went out before: for what happens rarely and must be heard, even if whoever counted it died before
+/// they published it.
+///
+/// # Errors
+/// The publisher's: then nobody has heard.
+pub async fn notify_surely(publisher: &dyn Publisher, notice: &Notice) -> Result<(), Failure> {
+    publisher.publish(&subject(notice), &text(notice)).await
+}
+
 fn subject(notice: &Notice) -> String {
     let subject = format!("Weir: {} failed ({})", notice.what, notice.failure.code);
     subject.chars().filter(|c| c.is_ascii() && !c.is_control()).take(LONGEST_SUBJECT).collect()

@@ -222,3 +222,63 @@ fn keys_schema(contract: &Contract) -> SchemaRef {
     let keys = metrics.fields().iter().take(group_by(contract).len()).cloned();
     Arc::new(Schema::new(keys.collect::<Vec<_>>()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Audience, Cleaner, contract};
+
+    fn measured(contract: &Contract, rows: impl Iterator<Item = usize>) -> Measured {
+        let mut cleaner = Cleaner::new(contract, Audience::Tables, 0);
+        for n in rows {
+            let (day, page) = (n % 3 + 1, n % 7);
+            let row = format!(
+                r#"{{"event_timestamp":"2024-01-0{day}T00:00:00Z","session_id":"s","page_url":"/p\u0000{page}","TTI":{n},"TTAR":1}}"#
+            );
+            cleaner.push_json(row.as_bytes());
+        }
+        let mut measured = Measured::new();
+        measured.add(contract, &cleaner.take().unwrap()).unwrap();
+        measured
+    }
+
+    #[test]
+    fn what_several_machines_measured_adds_up_to_what_one_would_have() {
+        let coarse = contract("page_logs").unwrap();
+        let fine = coarse.by_day();
+        let whole = measured(&coarse, 0..1_000).finish(&coarse).unwrap();
+        let machines: Vec<_> =
+            (0..3).map(|m| measured(&fine, (m..1_000).step_by(3)).to_parts(&fine, &coarse, 4).unwrap()).collect();
+        let (mut rows, mut days) = (Vec::new(), 0);
+        for bucket in 0..4 {
+            let mut sum = Measured::new();
+            machines.iter().for_each(|parts| sum.add_part(&parts[bucket]).unwrap());
+            days += sum.sums(&fine).unwrap().num_rows();
+            rows.push(sum.regroup(&fine, &coarse).unwrap().finish(&coarse).unwrap());
+        }
+        assert_eq!(days, 21, "seven pages on three days, each in one bucket");
+        let all = concat_batches(&whole.schema(), &rows).unwrap();
+        let mut of: Vec<String> = (0..all.num_rows()).map(|row| format!("{:?}", all.slice(row, 1))).collect();
+        let mut one: Vec<String> = (0..whole.num_rows()).map(|row| format!("{:?}", whole.slice(row, 1))).collect();
+        of.sort();
+        one.sort();
+        assert_eq!(of, one);
+    }
+
+    #[test]
+    fn sums_keep_what_means_are_made_of() {
+        let fine = contract("page_logs").unwrap().by_day();
+        let sums = measured(&fine, 0..9).sums(&fine).unwrap();
+        let names: Vec<_> = sums.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
+        let expected = ["event_date", "page_url", "sum_tti", "count_tti", "sum_ttar", "count_ttar", "event_count"]
+            .map(str::to_owned);
+        assert_eq!(names, expected);
+        assert_eq!(Measured::new().sums(&fine).unwrap().num_rows(), 0);
+    }
+
+    #[test]
+    fn bytes_that_are_no_metrics_are_refused() {
+        assert!(Measured::new().add_part(b"not these").is_err());
+        assert!(Measured::new().add_part(b"").is_ok());
+    }
+}

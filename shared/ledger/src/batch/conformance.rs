@@ -72,7 +72,7 @@ async fn objects(book: &dyn Book, now_ms: u64) -> Result<(), String> {
     expect("pending, by landing", book.pending(&dataset, 100).await.map(uris), vec![0, 1, 2, 3, 4])?;
     expect("the first two", book.pending(&dataset, 2).await.map(uris), vec![0, 1])?;
     expect("of another dataset", book.pending(&format!("{dataset}-x"), 100).await.map(uris), vec![])?;
-    let object::Mark::Take(claimed) = object::mark(&first, "e0", "run-1") else {
+    let object::Mark::Take(claimed) = object::mark(&first, "e0", "run-1", 1) else {
         return Err("a pending object can't be claimed".to_owned());
     };
     expect("claiming", book.put_object(&claimed).await, Swap::Stored)?;

@@ -38,6 +38,9 @@ const JOB: &str = "job:";
 /// How long an index may be behind its table. What landed just now may not be listed yet.
 pub const INDEX_LAG_MS: u64 = 60_000;
 
+/// How exactly it is noted when something landed last: a thousand objects at a time are one write.
+pub const NOTED_MS: u64 = 30_000;
+
 /// A lane's record. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lane {
@@ -61,6 +64,9 @@ pub struct Lane {
     /// When the newest object landed that a run has done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark_ms: Option<u64>,
+    /// When something landed last, to about [`NOTED_MS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landed_ms: Option<u64>,
     /// Why it waits, or why it is halted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -94,6 +100,8 @@ pub enum Phase {
 pub struct Run {
     /// Its name, which is the id of its job and part of every path it writes.
     pub id: String,
+    /// The number of its claim: the lane's version then. One that is made again has a higher one.
+    pub claim: u64,
     /// What the present start goes by; unlike that of any other start of any run.
     pub token: String,
     /// How many starts there were, this one included.
@@ -128,6 +136,7 @@ impl Lane {
             look_at_ms: None,
             last_successful_run: None,
             watermark_ms: None,
+            landed_ms: None,
             failure: None,
             expires_s: None,
         }
@@ -155,17 +164,25 @@ impl Lane {
     }
 }
 
-/// The lane shall be looked at then at the latest: something has landed.
-pub fn note(lane: &Lane, at_ms: u64) -> Option<Lane> {
-    let sooner = lane.phase == Phase::Idle && lane.look_at_ms.is_none_or(|noted| noted > at_ms);
-    sooner.then(|| lane.step(Phase::Idle, Some(at_ms)))
+/// Something has landed: the lane shall be looked at then at the latest.
+pub fn note(lane: &Lane, at_ms: u64, now_ms: u64) -> Option<Lane> {
+    let sooner = lane.look_at_ms.is_none_or(|noted| noted > at_ms);
+    let later = lane.landed_ms.is_none_or(|landed| landed + NOTED_MS <= now_ms);
+    let look_at_ms = lane.look_at_ms.map_or(at_ms, |noted| noted.min(at_ms));
+    let noted = Lane { landed_ms: Some(now_ms), ..lane.step(Phase::Idle, Some(look_at_ms)) };
+    (lane.phase == Phase::Idle && (sooner || later)).then_some(noted)
 }
 
 /// There was nothing to claim. What landed just now may not have been listed yet, so it is looked at once more.
 pub fn settle(lane: &Lane, now_ms: u64) -> Option<Lane> {
-    let noted = lane.look_at_ms.filter(|_| lane.phase == Phase::Idle)?;
-    let recent = now_ms < noted + INDEX_LAG_MS;
-    Some(lane.step(Phase::Idle, recent.then_some(noted + INDEX_LAG_MS)))
+    lane.look_at_ms.filter(|_| lane.phase == Phase::Idle)?;
+    let sure_ms = lane.landed_ms.unwrap_or(0) + NOTED_MS + INDEX_LAG_MS;
+    Some(lane.step(Phase::Idle, (now_ms < sure_ms).then_some(sure_ms)))
+}
+
+/// There is something, but its time has not come.
+pub fn postpone(lane: &Lane, to_ms: u64) -> Option<Lane> {
+    (lane.phase == Phase::Idle).then(|| lane.step(Phase::Idle, Some(to_ms)))
 }
 
 /// The lane of a single job is not needed any more.
@@ -177,6 +194,7 @@ pub fn forget(lane: &Lane, expires_s: u64) -> Lane {
 pub fn claim(lane: &Lane, id: &str, now_ms: u64) -> Option<Lane> {
     let run = Run {
         id: id.to_owned(),
+        claim: lane.version + 1,
         token: token(id, lane),
         starts: 1,
         failed: 0,
@@ -252,7 +270,8 @@ fn restart(run: &mut Run, lane: &Lane) {
 /// Of a start that is made from this version of its lane. Versions only rise, so a run that is made again long after it was done
 /// has other tokens, too.
 fn token(run: &str, lane: &Lane) -> String {
-    format!("{run}.{}", lane.version)
+    // Not first: a job's id may begin with a dash, which a command line takes for an option.
+    format!("start:{run}.{}", lane.version)
 }
 
 /// A person has looked: the same run begins again, and replaces what it left.
@@ -283,6 +302,8 @@ pub fn finished(lane: &Lane, watermark_ms: Option<u64>, now_ms: u64) -> Option<L
         watermark_ms: lane.watermark_ms.max(watermark_ms),
         run: None,
         failure: None,
+        // It may have.
+        landed_ms: Some(now_ms),
         ..lane.step(Phase::Idle, Some(now_ms))
     };
     matches!(lane.phase, Phase::Finishing | Phase::Loading).then_some(idle)
@@ -323,5 +344,102 @@ pub fn next(lane: &Lane, now_ms: u64) -> Step {
         Phase::Finishing => Step::Finish,
         Phase::Loading => Step::ObserveLoad,
         Phase::Halted => Step::Rest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_lane_goes_all_the_way() {
+        let idle = Lane::new("page_logs");
+        let lane = claim(&idle, "r", 1).unwrap();
+        assert_eq!(next(&lane, 1), Step::Mark);
+        let lane = claimed(&lane, 3, 30, 2).unwrap();
+        assert_eq!(next(&lane, 2), Step::Start { look_first: false });
+        let asking = try_start(&lane, 2).unwrap();
+        assert_eq!((next(&asking, 3), try_start(&asking, 3)), (Step::Rest, None), "one asks at a time");
+        assert_eq!(
+            next(&asking, 2 + START_LEASE_MS),
+            Step::Start { look_first: true },
+            "who asked may have been heard"
+        );
+        let lane = started(&asking, "jr_1", 4).unwrap();
+        let lane = succeeded(&lane, 5).unwrap();
+        let lane = finished(&lane, Some(7), 6).unwrap();
+        assert_eq!(
+            (lane.phase, lane.watermark_ms, lane.last_successful_run.as_deref()),
+            (Phase::Idle, Some(7), Some("r"))
+        );
+        assert_eq!(lane.look_at_ms, Some(6), "what landed meanwhile is looked for");
+    }
+
+    #[test]
+    fn no_room_is_no_failure_and_what_can_not_pass_halts_at_once() {
+        let lane = claimed(&claim(&Lane::new("l"), "r", 1).unwrap(), 1, 1, 1).unwrap();
+        let mut waiting = lane.clone();
+        for _ in 0..10 {
+            waiting = not_now(&try_start(&waiting, 1).unwrap(), Failure::passing("NoRoom", "x"), 5, 1).unwrap();
+        }
+        assert_eq!((waiting.phase, waiting.run.as_ref().unwrap().failed), (Phase::Starting, 0));
+        assert_eq!(failed(&lane, Failure::user("Denied", "x"), 1).unwrap().phase, Phase::Halted);
+        let mut lane = lane;
+        for _ in 0..MAX_ATTEMPTS {
+            assert_eq!(lane.phase, Phase::Starting);
+            lane = failed(&lane, Failure::passing("RunFailed", "x"), 1).unwrap();
+        }
+        assert_eq!(lane.phase, Phase::Halted);
+        assert_eq!(resume(&lane, 1).unwrap().run.unwrap().failed, 0);
+    }
+
+    /// A step that someone takes with a lane as they see it.
+    fn any_step() -> impl Strategy<Value = (u8, u64)> {
+        (0..13u8, 0..2_000_000u64)
+    }
+
+    fn take(lane: &Lane, step: u8, now_ms: u64) -> Option<Lane> {
+        match step {
+            0 => note(lane, now_ms, now_ms),
+            1 => settle(lane, now_ms),
+            2 => claim(lane, "r", now_ms),
+            3 => claimed(lane, now_ms % 2, 1, now_ms),
+            4 => try_start(lane, now_ms),
+            5 => not_now(lane, Failure::passing("NoRoom", "x"), 10, now_ms),
+            6 => started(lane, "jr", now_ms),
+            7 => still_running(lane, now_ms),
+            8 => failed(lane, Failure::passing("RunFailed", "x"), now_ms),
+            9 => resume(lane, now_ms),
+            10 => succeeded(lane, now_ms),
+            11 => loading(lane, "s", now_ms),
+            _ => finished(lane, Some(now_ms), now_ms),
+        }
+    }
+
+    proptest! {
+        /// Whatever the order: versions rise by one, no two starts have one token, a lane with work is due sometime, and only
+        /// one at a time may ask Glue.
+        #[test]
+        fn whatever_the_order_a_lane_stays_sound(steps in prop::collection::vec(any_step(), 1..200)) {
+            let (mut lane, mut now_ms, mut tokens) = (Lane::new("l"), 0, std::collections::HashSet::new());
+            let mut last_token = None;
+            for (step, passes) in steps {
+                now_ms += passes;
+                let Some(next) = take(&lane, step, now_ms) else { continue };
+                prop_assert_eq!(next.version, lane.version + 1);
+                prop_assert_eq!(next.run.is_some(), next.phase != Phase::Idle);
+                prop_assert!(next.look_at_ms.is_some() || matches!(next.phase, Phase::Idle | Phase::Halted));
+                if step == 4 {
+                    prop_assert!(lane.run.as_ref().is_some_and(|run| run.lease_until_ms <= now_ms));
+                }
+                let token = next.run.as_ref().map(|run| run.token.clone());
+                if token != last_token {
+                    prop_assert!(token.iter().all(|token| tokens.insert(token.clone())), "a token came again");
+                    last_token = token;
+                }
+                lane = next;
+            }
+        }
     }
 }

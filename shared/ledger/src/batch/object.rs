@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   (event) ──land──▶ PENDING ──mark──▶ CLAIMED ──done──▶ DONE
-//!                        ▲                 └──refuse──▶ REFUSED ──(a newer version)──▶ PENDING
-//!                        └──────────────── replace (by a person) ─────────────────────┘
+//!                                     ▲    └──refuse──▶ REFUSED ──(a newer version)──▶ PENDING
+//!                                     └──mark, when the run is made again (by a person)──── DONE
 //! ```
 //!
 //! Objects are write-once: a newer version of a key that is claimed or done is kept as `newer`, raises an alert and waits for
@@ -43,6 +43,9 @@ pub struct Landed {
     /// A newer version that a person must look at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newer: Option<Version>,
+    /// Which claim of that run, as its lane numbers them: a run that is made again claims anew.
+    #[serde(default)]
+    pub claim: u64,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -86,6 +89,7 @@ pub fn land(stored: Option<&Landed>, dataset: &str, uri: &str, version: Version)
             version_of: version,
             standing: Standing::Pending,
             run: None,
+            claim: 0,
             newer: None,
             reason: None,
             version: 1,
@@ -93,7 +97,9 @@ pub fn land(stored: Option<&Landed>, dataset: &str, uri: &str, version: Version)
         });
     };
     let newest = known.newer.as_ref().unwrap_or(&known.version_of);
-    if version.etag == newest.etag || version.etag == known.version_of.etag || !is_newer(&version, newest) {
+    // What could not be read may land again as it was.
+    let same = version.etag == newest.etag || version.etag == known.version_of.etag;
+    if same && known.standing != Standing::Refused || !is_newer(&version, newest) {
         return Landing::Known;
     }
     match known.standing {
@@ -138,18 +144,28 @@ pub enum Mark {
     Leave,
 }
 
-/// Claims an object for a run, if it is still what was listed.
-pub fn mark(known: &Landed, etag: &str, run: &str) -> Mark {
-    let own = known.run.as_deref() == Some(run);
-    match known.standing {
-        _ if known.version_of.etag != etag => Mark::Leave,
-        Standing::Pending => Mark::Take(Box::new(Landed {
+/// Claims an object for a run, if it is still what was listed. A run that is made again, because a person said that newer
+/// versions count, claims what it had done before, and of each the newest version: left out, its rows would be gone.
+pub fn mark(known: &Landed, etag: &str, run: &str, claim: u64) -> Mark {
+    let take = |version_of: &Version| {
+        Mark::Take(Box::new(Landed {
+            version_of: version_of.clone(),
             standing: Standing::Claimed,
             run: Some(run.to_owned()),
+            claim,
+            newer: None,
             version: known.version + 1,
             ..known.clone()
-        })),
-        Standing::Claimed if own => Mark::Taken,
+        }))
+    };
+    let own = known.run.as_deref() == Some(run);
+    match known.standing {
+        Standing::Pending if known.version_of.etag == etag => take(&known.version_of),
+        // Done by now, if whoever asks has stalled.
+        Standing::Claimed | Standing::Done if own && known.claim == claim => Mark::Taken,
+        Standing::Claimed | Standing::Done if own && known.claim < claim => {
+            take(known.newer.as_ref().unwrap_or(&known.version_of))
+        }
         _ => Mark::Leave,
     }
 }
@@ -157,19 +173,13 @@ pub fn mark(known: &Landed, etag: &str, run: &str) -> Mark {
 /// The run did it, or could not read it for this reason. `None` if there is nothing to change.
 pub fn end(known: &Landed, run: &str, refused: Option<&str>) -> Option<Landed> {
     let own = known.standing == Standing::Claimed && known.run.as_deref() == Some(run);
-    own.then(|| Landed {
-        standing: if refused.is_some() { Standing::Refused } else { Standing::Done },
-        reason: refused.map(str::to_owned),
-        version: known.version + 1,
-        ..known.clone()
+    let ended = |standing| Landed { standing, version: known.version + 1, ..known.clone() };
+    own.then(|| match (refused, &known.newer) {
+        (None, _) => ended(Standing::Done),
+        // Nothing of the old version was taken, so the newer one is work like any other.
+        (Some(_), Some(newer)) => pending(known, newer.clone()),
+        (Some(reason), None) => Landed { reason: Some(reason.to_owned()), ..ended(Standing::Refused) },
     })
-}
-
-/// A person says that the newer version counts. The run that did the old one must run again, so that its rows go.
-pub fn replace(known: &Landed) -> Option<Landed> {
-    let newer = known.newer.clone()?;
-    let standing = if known.standing == Standing::Done { Standing::Claimed } else { known.standing };
-    Some(Landed { version_of: newer, newer: None, standing, version: known.version + 1, ..known.clone() })
 }
 
 #[cfg(test)]
@@ -188,7 +198,7 @@ mod tests {
     }
 
     fn claimed() -> Landed {
-        match mark(&landed("e1", "0055AE"), "e1", "r1") {
+        match mark(&landed("e1", "0055AE"), "e1", "r1", 1) {
             Mark::Take(landed) => *landed,
             other => panic!("{other:?}"),
         }
@@ -209,7 +219,7 @@ mod tests {
             panic!()
         };
         assert_eq!((newer.version_of.etag.as_str(), newer.version), ("e2", 2));
-        assert_eq!(mark(&newer, "e1", "r1"), Mark::Leave, "it was listed with the old version");
+        assert_eq!(mark(&newer, "e1", "r1", 1), Mark::Leave, "it was listed with the old version");
     }
 
     #[test]
@@ -220,8 +230,16 @@ mod tests {
             };
             assert_eq!((conflict.version_of.etag.as_str(), conflict.standing), ("e1", known.standing));
             assert_eq!(land(Some(&conflict), "d", "s3://b-b/k", version("e2", "0066")), Landing::Known, "said once");
-            let replaced = replace(&conflict).unwrap();
-            assert_eq!((replaced.version_of.etag.as_str(), replaced.standing), ("e2", Standing::Claimed));
+            assert!(mark(&conflict, "e1", "r1", 1) == Mark::Taken, "whoever still marks changes nothing");
+            let Mark::Take(again) = mark(&conflict, "e1", "r1", 2) else { panic!() };
+            assert_eq!(
+                (again.version_of.etag.as_str(), again.standing),
+                ("e2", Standing::Claimed),
+                "the newest counts"
+            );
+            assert_eq!((again.newer.as_ref(), mark(&again, "e2", "r1", 2)), (None, Mark::Taken));
+            assert_eq!(mark(&again, "e2", "r1", 1), Mark::Leave, "from before");
+            assert_eq!(mark(&conflict, "e2", "r2", 2), Mark::Leave, "another run has nothing to do with it");
         }
     }
 
@@ -231,16 +249,30 @@ mod tests {
         assert_eq!(refused.standing, Standing::Refused);
         let Landing::Pending(again) = land(Some(&refused), "d", "s3://b-b/k", version("e2", "0066")) else { panic!() };
         assert_eq!((again.standing, again.run, again.reason), (Standing::Pending, None, None));
+        // The same bytes, now that it may be read.
+        let same = land(Some(&refused), "d", "s3://b-b/k", version("e1", "0066"));
+        assert!(matches!(same, Landing::Pending(_)), "{same:?}");
+        assert_eq!(land(Some(&refused), "d", "s3://b-b/k", version("e1", "0055AE")), Landing::Known, "its own event");
+    }
+
+    #[test]
+    fn what_was_written_again_before_it_could_be_read_is_work() {
+        let Landing::Conflict(conflict) = land(Some(&claimed()), "d", "s3://b-b/k", version("e2", "0066")) else {
+            panic!()
+        };
+        let ended = end(&conflict, "r1", Some("it is another version")).unwrap();
+        assert_eq!((ended.standing, ended.version_of.etag.as_str(), ended.newer), (Standing::Pending, "e2", None));
     }
 
     #[test]
     fn one_run_has_an_object_and_ends_it_once() {
         let own = claimed();
-        assert_eq!(mark(&own, "e1", "r1"), Mark::Taken);
-        assert_eq!(mark(&own, "e1", "r2"), Mark::Leave);
+        assert_eq!(mark(&own, "e1", "r1", 1), Mark::Taken);
+        assert_eq!(mark(&own, "e1", "r2", 5), Mark::Leave);
         assert_eq!(end(&own, "r2", None), None);
         let done = end(&own, "r1", None).unwrap();
         assert_eq!(end(&done, "r1", None), None);
-        assert_eq!(mark(&done, "e1", "r1"), Mark::Leave);
+        assert_eq!(mark(&done, "e1", "r2", 5), Mark::Leave);
+        assert_eq!(mark(&done, "e1", "r1", 1), Mark::Taken, "whoever stalled reopens nothing");
     }
 }
