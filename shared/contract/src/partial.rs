@@ -233,7 +233,7 @@ mod tests {
         for n in rows {
             let (day, page) = (n % 3 + 1, n % 7);
             let row = format!(
-                r#"{{"event_timestamp":"2024-01-0{day}T00:00:00Z","session_id":"s","page_url":"/p\u0000{page}","TTI":{n},"TTAR":1}}"#
+                r#"{{"event_timestamp":"2024-01-0{day}T00:00:00Z","session_id":"s","page_url":"/p{page}","TTI":{n},"TTAR":1}}"#
             );
             cleaner.push_json(row.as_bytes());
         }
