@@ -360,7 +360,7 @@ impl World {
             book: Arc::new(Mortal { inner: Arc::clone(&book), fate: Arc::clone(&fate) }),
             spark: Arc::new(Mortal { inner: Arc::clone(&spark), fate: Arc::clone(&fate) }),
             publisher: Arc::<Told>::clone(&told),
-            telemetry: Telemetry::new("orchestrator", "test"),
+            telemetry: Telemetry::silent(),
             config,
             writer: "test".into(),
             writes: AtomicU64::new(0),
