@@ -5,7 +5,6 @@
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -16,6 +15,7 @@ use weir_contract::{Audience, Contract, Measured};
 use weir_delivery::Failure;
 use weir_formats::{Cleaned, Cleaning, ConvertError, Output, Settings, Sink, clean_part, write_batch};
 use weir_lake::{ObjectInfo, Page, S3Input, S3Output};
+use weir_telemetry::now_ms;
 use weir_work::convert::{self, Converted, Lease, Making, remove_others, to_failure};
 use weir_work::copy::{self, Copied};
 
@@ -96,10 +96,6 @@ fn place(uri: &str) -> Result<Location, Failure> {
 fn info(object: &Object) -> Result<ObjectInfo, Failure> {
     let (size, etag) = (object.size, object.etag.clone());
     Ok(ObjectInfo { location: place(&object.uri)?, size, etag, modified_ms: 0, attributes: Default::default() })
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// A run has its paths to itself until Glue ends it: the token says so.

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::batch::{Lane, lane};
+use weir_telemetry::Trouble;
 
 use crate::config::When;
 use crate::drive::Urge;
 use crate::envelope::{Asked, TakeUp, read};
 use crate::run::ROOM_PAUSE_MS;
-use crate::said;
 use crate::{Orchestrator, Visit};
 
 /// The most lanes and jobs one sweep looks at; the next goes on from there.
@@ -97,7 +97,7 @@ impl Orchestrator {
             }
             // One that is in trouble holds up no other.
             if let Err(failure) = self.drive(name, Urge::Time, visit).await {
-                self.say(visit, &said::Trouble { doing: &format!("go on with {name}"), failure: &failure });
+                self.say(visit, &Trouble { doing: &format!("go on with {name}"), failure: &failure });
             }
         }
         Ok(json!({"looked_at": names.len()}))

@@ -19,13 +19,12 @@ pub mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_alerts::{Notice, Publisher, notify};
 use weir_lake::Lake;
 use weir_ledger::Ledger;
 use weir_ledger::batch::Book;
-use weir_telemetry::{Event, Telemetry};
+use weir_telemetry::{Event, Telemetry, Trouble};
 
 use crate::config::Config;
 use crate::spark::Spark;
@@ -63,11 +62,6 @@ pub struct Visit {
     pub clock: fn() -> u64,
 }
 
-/// The system's clock.
-pub fn system_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
 impl Visit {
     /// Milliseconds since the epoch.
     pub fn now_ms(&self) -> u64 {
@@ -92,7 +86,7 @@ impl Orchestrator {
     async fn tell(&self, notice: &Notice, visit: &Visit) {
         let told = notify(self.ledger.store(), self.publisher.as_ref(), notice, visit.now_ms()).await;
         if let Err(failure) = told {
-            self.say(visit, &said::Trouble { doing: "publish an alert", failure: &failure });
+            self.say(visit, &Trouble { doing: "publish an alert", failure: &failure });
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -12,8 +11,8 @@ use weir_lake::{S3Lake, aws_config};
 use weir_ledger::{DynamoStore, Ledger};
 use weir_orchestrator::config::Config;
 use weir_orchestrator::glue::GlueJob;
-use weir_orchestrator::{Orchestrator, Visit, system_ms};
-use weir_telemetry::Telemetry;
+use weir_orchestrator::{Orchestrator, Visit};
+use weir_telemetry::{Telemetry, now_ms};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -22,8 +21,7 @@ async fn main() -> Result<(), Error> {
     let store = Arc::new(DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), &config.ledger_table));
     // Unlike that of any other process: Lambda reuses neither the log stream's name nor, within one, the start time.
     let stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let writer = format!("{stream}-{}-{since}", std::process::id());
+    let writer = format!("{stream}-{}-{}", std::process::id(), now_ms());
     let orchestrator = Arc::new(Orchestrator {
         lake: Arc::new(S3Lake::new(&aws)),
         ledger: Ledger::new(store.clone(), &writer),
@@ -39,7 +37,7 @@ async fn main() -> Result<(), Error> {
         let orchestrator = Arc::clone(&orchestrator);
         async move {
             let (request_id, deadline_ms) = (event.context.request_id.clone(), event.context.deadline);
-            let visit = Visit { request_id, deadline_ms, clock: system_ms };
+            let visit = Visit { request_id, deadline_ms, clock: now_ms };
             // Lambda invokes it again for an event that fails, and keeps what fails to the end.
             let answer = orchestrator.handle(&event.payload, &visit).await;
             answer.map_err(|Failure { code, reason, .. }| Diagnostic { error_type: code, error_message: reason })

@@ -1,16 +1,8 @@
 //! What the function says in its log, and counts.
 
-use serde_json::{Map, Value, json};
-use weir_delivery::Failure;
+use serde_json::{Value, json};
 use weir_ledger::batch::{Lane, Phase};
 use weir_telemetry::{Event, Level, Metric};
-
-fn facts(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(members) => members,
-        _ => Map::new(),
-    }
-}
 
 /// A lane came to a phase.
 pub struct LaneChanged<'a>(pub &'a Lane);
@@ -30,8 +22,8 @@ impl Event for LaneChanged<'_> {
         format!("Lane {} is {:?} with {run}{why}", self.0.name, self.0.phase)
     }
 
-    fn facts(&self) -> Map<String, Value> {
-        facts(json!({"lane": self.0.name, "phase": self.0.phase, "run": self.0.run, "failure": self.0.failure}))
+    fn facts(&self) -> Value {
+        json!({"lane": self.0.name, "phase": self.0.phase, "run": self.0.run, "failure": self.0.failure})
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -66,9 +58,9 @@ impl Event for Landed {
         format!("Took in {} objects.", self.pending)
     }
 
-    fn facts(&self) -> Map<String, Value> {
+    fn facts(&self) -> Value {
         let Self { pending, known, ignored, conflicts } = self;
-        facts(json!({"pending": pending, "known": known, "ignored": ignored, "conflicts": conflicts}))
+        json!({"pending": pending, "known": known, "ignored": ignored, "conflicts": conflicts})
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -86,40 +78,18 @@ pub struct DeadLetter<'a> {
 
 impl Event for DeadLetter<'_> {
     fn level(&self) -> Level {
-        Level::Warn
+        Level::Error
     }
 
     fn message(&self) -> String {
         format!("An event is with the dead letters: {}", self.reason)
     }
 
-    fn facts(&self) -> Map<String, Value> {
-        facts(json!({"at": self.at, "reason": self.reason}))
+    fn facts(&self) -> Value {
+        json!({"at": self.at, "reason": self.reason})
     }
 
     fn metrics(&self) -> Vec<Metric> {
         vec![Metric::count("EventsPoison", 1)]
-    }
-}
-
-/// Something did not work, and will be tried again.
-pub struct Trouble<'a> {
-    /// What was being done.
-    pub doing: &'a str,
-    /// Why it failed.
-    pub failure: &'a Failure,
-}
-
-impl Event for Trouble<'_> {
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> String {
-        format!("Could not {}: {}", self.doing, self.failure.reason)
-    }
-
-    fn facts(&self) -> Map<String, Value> {
-        facts(json!({"code": self.failure.code, "fault": self.failure.fault}))
     }
 }

@@ -1,16 +1,9 @@
 //! What the function says in its log, and counts.
 
-use serde_json::{Map, Value, json};
-use weir_delivery::{Failure, Outcome};
+use serde_json::{Value, json};
+use weir_delivery::Outcome;
 use weir_ledger::{Job, State};
 use weir_telemetry::{Event, Level, Metric, Unit};
-
-fn facts(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(members) => members,
-        _ => Map::new(),
-    }
-}
 
 /// A job came to a state.
 pub struct JobChanged<'a>(pub &'a Job);
@@ -37,12 +30,10 @@ impl Event for JobChanged<'_> {
         }
     }
 
-    fn facts(&self) -> Map<String, Value> {
+    fn facts(&self) -> Value {
         let Job { id, state, attempts, fence, failure, report, .. } = self.0;
         let (code, fault) = failure.as_ref().map_or((None, None), |f| (Some(&f.code), Some(f.fault)));
-        facts(
-            json!({"job_id": id, "state": state, "attempts": attempts, "fence": fence, "code": code, "fault": fault, "report": report}),
-        )
+        json!({"job_id": id, "state": state, "attempts": attempts, "fence": fence, "code": code, "fault": fault, "report": report})
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -84,10 +75,8 @@ impl Event for BatchAnswered<'_> {
         format!("Answered a batch of {} records.", self.outcomes.len())
     }
 
-    fn facts(&self) -> Map<String, Value> {
-        facts(
-            json!({"records": self.outcomes.len(), "lag_ms": self.lag_ms, "ms": self.ms, "cold_start": self.cold_start}),
-        )
+    fn facts(&self) -> Value {
+        json!({"records": self.outcomes.len(), "lag_ms": self.lag_ms, "ms": self.ms, "cold_start": self.cold_start})
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -120,29 +109,7 @@ impl Event for DeadLetter<'_> {
         format!("A record can never succeed and lies with the dead letters: {}", self.reason)
     }
 
-    fn facts(&self) -> Map<String, Value> {
-        facts(json!({"dead_letter": self.at}))
-    }
-}
-
-/// Something beside a job went wrong; nothing is lost.
-pub struct Trouble<'a> {
-    /// What was tried.
-    pub doing: &'a str,
-    /// Why it did not work.
-    pub failure: &'a Failure,
-}
-
-impl Event for Trouble<'_> {
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> String {
-        format!("Could not {}: {}", self.doing, self.failure.reason)
-    }
-
-    fn facts(&self) -> Map<String, Value> {
-        facts(json!({"code": self.failure.code, "fault": self.failure.fault}))
+    fn facts(&self) -> Value {
+        json!({"dead_letter": self.at})
     }
 }

@@ -7,11 +7,11 @@ use weir_command::Command;
 use weir_delivery::kinesis::{self, BatchResponse, Origin, Record, Unreadable};
 use weir_delivery::{Failure, Outcome};
 use weir_ledger::State;
+use weir_telemetry::{Trouble, now_ms};
 
-use crate::event::Trouble;
 use crate::runner::Runner;
 use crate::stream;
-use crate::time::{Invocation, now_ms};
+use crate::time::Invocation;
 
 /// An invocation that is not a Kinesis batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,8 +16,8 @@ use weir_ledger::{DynamoStore, Ledger};
 use weir_realtime::config::{Config, Role};
 use weir_realtime::handler::{Request, handle};
 use weir_realtime::runner::{Runner, Worker};
-use weir_realtime::time::{Invocation, now_ms};
-use weir_telemetry::Telemetry;
+use weir_realtime::time::Invocation;
+use weir_telemetry::{Telemetry, now_ms};
 
 /// The worker as a Lambda function.
 struct LambdaWorker {

@@ -12,14 +12,14 @@ use weir_formats::Settings;
 use weir_lake::{Lake, ObjectInfo, Page};
 use weir_ledger::protocol::{Claim, Decision};
 use weir_ledger::{Held, Job, Ledger, Progress, Report, Speed, State};
-use weir_telemetry::{Event, Telemetry};
+use weir_telemetry::{Event, Telemetry, Trouble, now_ms};
 use weir_work::convert::{self, Converted, Lease, Making, is_data, output_of};
 use weir_work::copy::{self, Copied};
 
 use crate::config::{Config, Role};
-use crate::event::{JobChanged, Trouble};
+use crate::event::JobChanged;
 use crate::plan::{self, Plan, Size};
-use crate::time::{Invocation, now_ms};
+use crate::time::Invocation;
 
 /// Calls the worker.
 #[async_trait]

@@ -7,11 +7,12 @@ use weir_command::{Command, CommandError};
 use weir_delivery::kinesis::{self, BatchResponse, Origin, Record, Unreadable};
 use weir_delivery::{Failure, Outcome, Poison};
 use weir_kpl::{Damaged, MOST_BYTES, SubRecord, Unpacked, unpack};
+use weir_telemetry::now_ms;
 
 use crate::event::{BatchAnswered, DeadLetter};
 use crate::poison;
 use crate::runner::{Runner, sha256};
-use crate::time::{Invocation, now_ms};
+use crate::time::Invocation;
 
 /// Answers a batch: its jobs run concurrently up to a limit, its outcomes stay in order.
 pub async fn answer(runner: &Runner, records: Vec<Record>, invocation: &Invocation, cold_start: bool) -> BatchResponse {

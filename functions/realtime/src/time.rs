@@ -1,11 +1,8 @@
 //! The time there is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-/// Milliseconds since the epoch.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
+use weir_telemetry::now_ms;
 
 /// One invocation: who it is, and when Lambda ends it.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! What the function says in its log, and counts.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use weir_telemetry::{Event, Level, Metric, Unit};
 
 /// A batch was answered.
@@ -41,9 +41,8 @@ impl Event for BatchShaped {
         }
     }
 
-    fn facts(&self) -> Map<String, Value> {
-        let facts = json!({"delivery_stream": self.stream, "shed": self.shed, "dead_letters": self.letters, "ms": self.ms, "cold_start": self.cold_start});
-        facts.as_object().cloned().unwrap_or_default()
+    fn facts(&self) -> Value {
+        json!({"delivery_stream": self.stream, "shed": self.shed, "dead_letters": self.letters, "ms": self.ms, "cold_start": self.cold_start})
     }
 
     fn metrics(&self) -> Vec<Metric> {

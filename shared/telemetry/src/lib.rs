@@ -6,6 +6,7 @@
 //! places, counts and reasons.
 
 mod emf;
+mod trouble;
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 pub use emf::{Metric, Unit};
+pub use trouble::Trouble;
 
 /// How serious an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub trait Event {
     /// A sentence.
     fn message(&self) -> String;
     /// The facts, a JSON object.
-    fn facts(&self) -> Map<String, Value>;
+    fn facts(&self) -> Value;
     /// What it counts.
     fn metrics(&self) -> Vec<Metric> {
         Vec::new()
@@ -70,7 +72,10 @@ impl Telemetry {
     }
 
     fn line(&self, request_id: &str, event: &dyn Event, now_ms: u64) -> Value {
-        let mut line = event.facts();
+        let mut line = match event.facts() {
+            Value::Object(facts) => facts,
+            _ => Map::new(),
+        };
         let level = match event.level() {
             Level::Info => "INFO",
             Level::Warn => "WARN",
@@ -90,7 +95,8 @@ impl Telemetry {
     }
 }
 
-fn now_ms() -> u64 {
+/// Milliseconds since the epoch, by the system's clock.
+pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
@@ -106,8 +112,8 @@ mod tests {
         fn message(&self) -> String {
             "The job failed.\nReally".into()
         }
-        fn facts(&self) -> Map<String, Value> {
-            Map::from_iter([("job_id".to_owned(), Value::from("j-1"))])
+        fn facts(&self) -> Value {
+            serde_json::json!({"job_id": "j-1"})
         }
         fn metrics(&self) -> Vec<Metric> {
             vec![Metric::count("JobsFailed", 1), Metric::new("Duration", 12.0, Unit::Milliseconds)]
