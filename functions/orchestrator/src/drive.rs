@@ -63,10 +63,6 @@ impl Orchestrator {
                 Step::Start { look_first } => self.start(&lane, look_first, urge, visit).await?,
                 Step::Observe => self.observe(&lane, visit).await?,
                 Step::Finish => self.finish(&lane, visit).await?,
-                // Nothing loads yet.
-                Step::ObserveLoad => {
-                    self.change(&lane, visit, |lane| lane::finished(lane, None, visit.now_ms())).await?
-                }
             };
             let Some(next) = next else { return Ok(lane) };
             // A run was started, or goes on, or finds no room: its end, or the sweep, is another invocation's.

@@ -15,11 +15,6 @@ pub enum Asked {
         /// The run's id.
         run: String,
     },
-    /// Statements of the Redshift Data API ended.
-    LoadEnded {
-        /// Their id.
-        statement: String,
-    },
     /// Look at everything that is due.
     Sweep,
     /// Work on what is pending of a dataset, now.
@@ -85,10 +80,6 @@ pub fn read(payload: &Value) -> Asked {
             ("aws.glue", "Glue Job State Change") => match (text("/detail/jobName"), text("/detail/jobRunId")) {
                 (Some(job), Some(run)) => Asked::GlueChanged { job: job.to_owned(), run: run.to_owned() },
                 _ => Asked::Unknown("a Glue Job State Change without `detail.jobName` and `detail.jobRunId`".into()),
-            },
-            ("aws.redshift-data", _) => match text("/detail/statementId") {
-                Some(statement) => Asked::LoadEnded { statement: statement.to_owned() },
-                None => Asked::Unknown("a Redshift Data event without `detail.statementId`".into()),
             },
             _ => {
                 Asked::Unknown(format!("an event of a kind that is not ours: source `{source}`, detail-type `{kind}`"))

@@ -41,7 +41,7 @@ impl Orchestrator {
                 Ok(json!({}))
             }
             Asked::GlueChanged { job, run } if job == self.config.glue_job => self.glue_changed(&run, visit).await,
-            Asked::GlueChanged { .. } | Asked::LoadEnded { .. } => Ok(json!({})),
+            Asked::GlueChanged { .. } => Ok(json!({})),
             Asked::Sweep => self.sweep(visit).await,
             Asked::Run { dataset, take_up } => self.run(&dataset, &take_up, visit).await,
             Asked::Retry { dataset, replace } => self.retry(&dataset, replace, visit).await,

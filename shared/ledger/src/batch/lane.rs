@@ -2,9 +2,8 @@
 //!
 //! ```text
 //!   IDLE ──claim──▶ CLAIMING ──claimed──▶ STARTING ──started──▶ RUNNING ──succeeded──▶ FINISHING ──finished──▶ IDLE
-//!    ▲                 │ (nothing left)      ▲ │ ▲                  │                    │    ▲
-//!    └─────────────────┘                     │ └─┘ not now          │           loading──┘    │ (statements ended)
-//!                                            │                      │                LOADING ─┘
+//!    ▲                 │ (nothing left)      ▲ │ ▲                  │
+//!    └─────────────────┘                     │ └─┘ not now          │
 //!                                            └──── failed ──────────┤
 //!                                            resume ── HALTED ◀─────┘ (attempts used up)
 //! ```
@@ -89,8 +88,6 @@ pub enum Phase {
     Running,
     /// It is done; its objects and records are being moved.
     Finishing,
-    /// Its results are being loaded into the warehouse.
-    Loading,
     /// It failed too often. A person must look at it.
     Halted,
 }
@@ -119,9 +116,6 @@ pub struct Run {
     pub objects: u64,
     /// How many bytes.
     pub bytes: u64,
-    /// The statements that load it into the warehouse.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub load: Option<String>,
 }
 
 impl Lane {
@@ -203,7 +197,6 @@ pub fn claim(lane: &Lane, id: &str, now_ms: u64) -> Option<Lane> {
         claimed_ms: now_ms,
         objects: 0,
         bytes: 0,
-        load: None,
     };
     let claiming = lane.step(Phase::Claiming, Some(now_ms + CLAIM_PATIENCE_MS));
     (lane.phase == Phase::Idle).then_some(Lane { run: Some(run), failure: None, ..claiming })
@@ -286,13 +279,6 @@ pub fn succeeded(lane: &Lane, now_ms: u64) -> Option<Lane> {
     (lane.phase == Phase::Running).then(|| lane.step(Phase::Finishing, Some(now_ms + CLAIM_PATIENCE_MS)))
 }
 
-/// The warehouse loads it.
-pub fn loading(lane: &Lane, statement: &str, now_ms: u64) -> Option<Lane> {
-    let loading = lane.step(Phase::Loading, Some(now_ms + RUN_PATIENCE_MS));
-    let loading = loading.with_run(|run| run.load = Some(statement.to_owned()));
-    matches!(lane.phase, Phase::Finishing | Phase::Loading).then_some(loading)
-}
-
 /// All is recorded. `watermark_ms`: when the newest of its objects landed. What landed meanwhile has noted nothing, so the lane
 /// is due at once: whoever finishes goes on, and if they die the sweep does.
 pub fn finished(lane: &Lane, watermark_ms: Option<u64>, now_ms: u64) -> Option<Lane> {
@@ -306,7 +292,7 @@ pub fn finished(lane: &Lane, watermark_ms: Option<u64>, now_ms: u64) -> Option<L
         landed_ms: Some(now_ms),
         ..lane.step(Phase::Idle, Some(now_ms))
     };
-    matches!(lane.phase, Phase::Finishing | Phase::Loading).then_some(idle)
+    (lane.phase == Phase::Finishing).then_some(idle)
 }
 
 /// What there is to do with a lane.
@@ -325,8 +311,6 @@ pub enum Step {
     Observe,
     /// Move objects and records.
     Finish,
-    /// Ask the warehouse how the load is.
-    ObserveLoad,
     /// Nothing before then, if ever.
     Rest,
 }
@@ -342,7 +326,6 @@ pub fn next(lane: &Lane, now_ms: u64) -> Step {
         Phase::Starting => Step::Start { look_first: run.lease_until_ms > 0 || lane.failure.is_some() },
         Phase::Running => Step::Observe,
         Phase::Finishing => Step::Finish,
-        Phase::Loading => Step::ObserveLoad,
         Phase::Halted => Step::Rest,
     }
 }
@@ -396,7 +379,7 @@ mod tests {
 
     /// A step that someone takes with a lane as they see it.
     fn any_step() -> impl Strategy<Value = (u8, u64)> {
-        (0..13u8, 0..2_000_000u64)
+        (0..12u8, 0..2_000_000u64)
     }
 
     fn take(lane: &Lane, step: u8, now_ms: u64) -> Option<Lane> {
@@ -412,7 +395,6 @@ mod tests {
             8 => failed(lane, Failure::passing("RunFailed", "x"), now_ms),
             9 => resume(lane, now_ms),
             10 => succeeded(lane, now_ms),
-            11 => loading(lane, "s", now_ms),
             _ => finished(lane, Some(now_ms), now_ms),
         }
     }
