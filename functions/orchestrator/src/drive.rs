@@ -354,7 +354,7 @@ fn to_listed(object: &Landed) -> Listed {
 
 /// The record of a dataset's run, as a job.
 fn job_of(manifest: &Manifest, run: &Run) -> Job {
-    let hash: String = Sha256::digest(manifest.command.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(Sha256::digest(&manifest.command));
     weir_ledger::protocol::unclaimed(&run.id, &manifest.command, &hash, "landed objects", run.claimed_ms)
 }
 
@@ -365,5 +365,5 @@ fn stamp(now_ms: u64) -> String {
 }
 
 fn unique(token: &str) -> String {
-    Sha256::digest(token.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(token)).chars().take(8).collect()
 }

@@ -180,7 +180,7 @@ impl Orchestrator {
         let bucket = bucket.map_err(|error| Failure::internal("Config", error.to_string()))?;
         let raw = event.to_string();
         // By its content: one that comes again is kept once.
-        let name: String = Sha256::digest(raw.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hex::encode(Sha256::digest(&raw));
         let at = bucket.join(&format!("poison/orchestrator/{name}.json"));
         let letter = json!({"reason": reason, "request_id": visit.request_id, "stored_ms": visit.now_ms(), "raw": raw});
         self.lake.put(&at, Bytes::from(letter.to_string()), "application/json").await?;

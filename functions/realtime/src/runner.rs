@@ -308,5 +308,5 @@ fn dataset(command: &Command) -> Result<Arc<Contract>, Failure> {
 
 /// In hex.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(bytes))
 }

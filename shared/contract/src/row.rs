@@ -205,7 +205,7 @@ impl Row<'_> {
                 if is_hashed(text) {
                     return;
                 }
-                let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+                let digest = hex::encode(Sha256::digest(text));
                 self.put_text(&format!("{HASHED}{digest}"))
             }
             // The contract's check allows no other.

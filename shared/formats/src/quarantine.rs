@@ -42,7 +42,7 @@ impl Reject {
         let mut line = json!({"source": input, "line": self.line, "reason": self.reason});
         let (name, raw) = match std::str::from_utf8(&self.raw) {
             Ok(text) => ("raw", text.to_owned()),
-            Err(_) => ("raw_hex", self.raw.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Err(_) => ("raw_hex", hex::encode(&self.raw)),
         };
         if let Some(members) = line.as_object_mut() {
             if let Some(violation) = &self.violation {
