@@ -1,6 +1,6 @@
 //! One invocation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Value, json};
 use weir_contract::contract;
@@ -36,8 +36,8 @@ impl Orchestrator {
                 for reason in &odd {
                     self.bury(payload, reason, visit).await?;
                 }
-                let datasets = self.land(&created, visit).await?;
-                self.wake(&datasets, visit).await?;
+                let taken_in = self.land(&created, visit).await?;
+                self.wake(&taken_in.datasets, visit).await?;
                 Ok(json!({}))
             }
             Asked::GlueChanged { job, run } if job == self.config.glue_job => self.glue_changed(&run, visit).await,
@@ -90,7 +90,9 @@ impl Orchestrator {
         let deferred = self.book.deferred(MOST_DEFERRED).await?;
         let timely = deferred.iter().filter(|job| self.is_timely(job, visit));
         names.extend(timely.take(SWEEP_AT_ONCE).map(|job| Lane::of_job(&job.id).name));
-        names.dedup();
+        // A job's lane that is due may be of a job that is deferred.
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
         for name in &names {
             if visit.is_over() {
                 break;

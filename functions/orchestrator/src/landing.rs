@@ -16,6 +16,14 @@ use crate::envelope::{Created, TakeUp};
 use crate::said;
 use crate::{Orchestrator, Visit};
 
+/// What was taken in.
+pub(crate) struct TakenIn {
+    /// The datasets that have something to be worked on.
+    pub(crate) datasets: BTreeSet<String>,
+    /// Objects that are new, or new versions.
+    pub(crate) pending: u64,
+}
+
 /// Where an object belongs.
 enum Belongs {
     Dataset(String, Location),
@@ -24,11 +32,11 @@ enum Belongs {
 }
 
 impl Orchestrator {
-    /// Takes in objects that were created; the datasets that have something new.
+    /// Takes in objects that were created.
     ///
     /// # Errors
     /// The ledger's: then the event must come again.
-    pub(crate) async fn land(&self, created: &[Created], visit: &Visit) -> Result<BTreeSet<String>, Failure> {
+    pub(crate) async fn land(&self, created: &[Created], visit: &Visit) -> Result<TakenIn, Failure> {
         let mut count = said::Landed { pending: 0, known: 0, ignored: 0, conflicts: 0 };
         let mut datasets = BTreeSet::new();
         for one in created {
@@ -74,7 +82,7 @@ impl Orchestrator {
             }
         }
         self.say(visit, &count);
-        Ok(datasets)
+        Ok(TakenIn { datasets, pending: count.pending })
     }
 
     fn belongs(&self, one: &Created) -> Belongs {
@@ -126,7 +134,7 @@ impl Orchestrator {
     }
 
     /// Takes up objects that lie in a dataset's input path and that no event told of: from before this stack was there, or
-    /// events that were lost. What is known stays what it is.
+    /// events that were lost. What is known stays what it is. Returns how many were not.
     ///
     /// # Errors
     /// The lake's or the ledger's.
@@ -153,8 +161,7 @@ impl Orchestrator {
                     landed_ms: object.modified_ms,
                 })
                 .collect();
-            found += created.len() as u64;
-            self.land(&created, visit).await?;
+            found += self.land(&created, visit).await?.pending;
             after = page.objects.last().map(|object| object.location.key().to_owned());
             if !page.more {
                 return Ok(found);

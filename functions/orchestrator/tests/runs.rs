@@ -301,6 +301,22 @@ async fn killed_at_any_call_of_a_replacement_the_new_version_counts_once() {
 }
 
 #[tokio::test]
+async fn a_backfill_takes_up_what_no_event_told_of_and_says_how_much_that_was() {
+    use weir_lake::Lake;
+    let world = World::new();
+    for n in 0..3 {
+        let at = weir_command::Location::parse(&format!("s3://raw-bucket/{}", key(n))).unwrap();
+        world.lake.put(&at, bytes::Bytes::from(format!("row {n}")), "application/json").await.unwrap();
+    }
+    let backfill = json!({"dataset": "page_logs", "backfill": {}});
+    assert_eq!(world.deliver(&backfill).await["found"], 3);
+    settle(&world, true).await;
+    each_once(&world, 3, "taken up").await;
+    assert_eq!(world.deliver(&backfill).await["found"], 0, "known by now");
+    assert_eq!(world.spark.starts(), 1);
+}
+
+#[tokio::test]
 async fn off_peak_gathers_until_the_window_opens_unless_someone_asks() {
     let world = World::with(|name| match name {
         "BATCH_WHEN" => Some("off-peak".into()),
