@@ -3,6 +3,8 @@
 use weir_command::{AllowList, Location};
 use weir_settings::Variables;
 
+use crate::warehouse::redshift::{Redshift, Target};
+use crate::warehouse::sql;
 use crate::window::Window;
 
 /// The function's settings.
@@ -36,6 +38,8 @@ pub struct Config {
     pub max_bytes: u64,
     /// `OFF_PEAK`: the window, as `22:00-06:00 Europe/Berlin`.
     pub off_peak: Window,
+    /// `REDSHIFT_…`: what runs' sums are loaded into; unless one is named, nothing.
+    pub redshift: Option<Redshift>,
 }
 
 /// When what has landed is worked on.
@@ -53,7 +57,7 @@ impl Config {
     /// # Errors
     /// Every problem at once, a line each.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let mut variables = Variables::new(get);
+        let mut variables = Variables::new(&get);
         let when = |value: &str| match value {
             "landing" => Some(When::Landing),
             "off-peak" => Some(When::OffPeak),
@@ -71,6 +75,7 @@ impl Config {
         let gather_ms = variables.number("BATCH_GATHER_SECONDS").saturating_mul(1000);
         let max_bytes = variables.number("BATCH_MAX_BYTES");
         let off_peak = variables.parsed("OFF_PEAK");
+        let redshift = redshift(&get, &mut variables);
         variables.finish()?;
         // What is missing has been said.
         let ([Some(raw), Some(tables), Some(runs)], Some(when), Some(off_peak)) = (places, when, off_peak) else {
@@ -92,8 +97,35 @@ impl Config {
             gather_ms,
             max_bytes,
             off_peak,
+            redshift,
         })
     }
+}
+
+/// The warehouse's settings, which only count if one is named.
+fn redshift<G: Fn(&str) -> Option<String>>(get: &G, variables: &mut Variables<&G>) -> Option<Redshift> {
+    let set = |name: &str| get(name).filter(|value| !value.is_empty());
+    let target = match (set("REDSHIFT_WORKGROUP"), set("REDSHIFT_CLUSTER")) {
+        (None, None) => return None,
+        (Some(name), None) => Target::Workgroup(name),
+        (None, Some(name)) => Target::Cluster(name),
+        (Some(_), Some(_)) => {
+            variables.problem("REDSHIFT_CLUSTER", "there is a REDSHIFT_WORKGROUP as well; name one of them");
+            return None;
+        }
+    };
+    let role = |value: &str| (value == "default" || is_role(value)).then(|| value.to_owned());
+    let database = variables.text("REDSHIFT_DATABASE");
+    let schema = variables.text("REDSHIFT_SCHEMA");
+    let copy_role = variables.one_of("REDSHIFT_COPY_ROLE", role, "`default`, or the ARN of a role");
+    let secret = set("REDSHIFT_SECRET");
+    Some(Redshift { target, database, secret, place: sql::Place { schema, copy_role: copy_role? } })
+}
+
+fn is_role(arn: &str) -> bool {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+=,.@_/-".contains(c);
+    matches!(parts.as_slice(), ["arn", _, "iam", "", _, name] if name.starts_with("role/") && name.chars().all(plain))
 }
 
 /// A prefix.
@@ -122,6 +154,7 @@ pub(crate) mod tests {
             "BATCH_GATHER_SECONDS" => "0".into(),
             "BATCH_MAX_BYTES" => "1000000".into(),
             "OFF_PEAK" => "22:00-06:00 UTC".into(),
+            other if other.starts_with("REDSHIFT_") => return None,
             other => other.to_lowercase().replace('_', "-"),
         })
     }
@@ -130,6 +163,31 @@ pub(crate) mod tests {
     fn a_whole_set_is_read() {
         let config = Config::read(set).unwrap();
         assert_eq!((config.when, config.raw.to_string().as_str()), (When::Landing, "s3://raw-bucket/"));
+    }
+
+    #[test]
+    fn a_warehouse_is_one_only_if_it_is_named() {
+        let with = |own: &'static [(&str, &str)]| {
+            let get = |name: &str| own.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
+            Config::read(|name| get(name).or_else(|| set(name)))
+        };
+        assert_eq!(with(&[("REDSHIFT_WORKGROUP", ""), ("REDSHIFT_DATABASE", "dev")]).unwrap().redshift, None);
+        let whole: &[(&str, &str)] = &[
+            ("REDSHIFT_WORKGROUP", "reports"),
+            ("REDSHIFT_DATABASE", "dev"),
+            ("REDSHIFT_SCHEMA", "public"),
+            ("REDSHIFT_COPY_ROLE", "arn:aws:iam::123456789012:role/a/copy"),
+        ];
+        let redshift = with(whole).unwrap().redshift.unwrap();
+        assert_eq!(redshift.target, Target::Workgroup("reports".into()));
+        let wrong: &[(&str, &str)] = &[("REDSHIFT_CLUSTER", "c"), ("REDSHIFT_COPY_ROLE", "arn:aws:iam::1:role/x' y")];
+        let said = with(wrong).unwrap_err();
+        for word in ["REDSHIFT_DATABASE is not set", "REDSHIFT_SCHEMA is not set", "REDSHIFT_COPY_ROLE"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert!(
+            with(&[("REDSHIFT_CLUSTER", "c"), ("REDSHIFT_WORKGROUP", "w")]).unwrap_err().contains("name one of them")
+        );
     }
 
     #[test]

@@ -63,12 +63,13 @@ impl Orchestrator {
                 Step::Start { look_first } => self.start(&lane, look_first, urge, visit).await?,
                 Step::Observe => self.observe(&lane, visit).await?,
                 Step::Finish => self.finish(&lane, visit).await?,
+                Step::Load => self.load(&lane, urge, visit).await?,
+                Step::ObserveLoad => self.observe_load(&lane, visit).await?,
             };
             let Some(next) = next else { return Ok(lane) };
-            // A run was started, or goes on, or finds no room: its end, or the sweep, is another invocation's.
-            let asked = matches!(step, Step::Start { .. } | Step::Observe);
-            let waits =
-                asked && token_of(&next) == token_of(&lane) && matches!(next.phase, Phase::Starting | Phase::Running);
+            // Something was started, or goes on, or finds no room: its end, or the sweep, is another invocation's.
+            let outside = matches!(next.phase, Phase::Starting | Phase::Running | Phase::Loading);
+            let waits = outside && next.look_at_ms.is_some_and(|at| at > visit.now_ms());
             lane = next;
             if waits {
                 return Ok(lane);
@@ -165,9 +166,19 @@ impl Orchestrator {
         }
         let allowed = self.config.sources.permits(&command.source) && self.config.dests.permits(&command.dest);
         if !allowed {
-            let reason = format!("{} -> {} is outside what this stack may use", command.source, command.dest);
+            let place = format!("{} -> {}", command.source, command.dest);
+            let failure = Failure::user("NotAllowed", format!("{place} is outside what this stack may use"));
             self.take_job(&job, visit).await?;
-            self.end_job(&job.id, Err(Failure::user("NotAllowed", reason)), visit).await?;
+            self.end_job(&job.id, Err(failure.clone()), visit).await?;
+            let notice = Notice {
+                what: format!("batch run of {}", lane.name),
+                place,
+                failure,
+                job_id: Some(job.id.clone()),
+                next_step: "Allow it by SourceAllowList or DestAllowList, then send it again under another job_id."
+                    .to_owned(),
+            };
+            self.tell(&notice, visit).await;
             return Ok(None);
         }
         self.change_own(lane, visit, lane::claim(lane, id, now_ms)).await
@@ -231,17 +242,17 @@ impl Orchestrator {
     async fn finish(&self, lane: &Lane, visit: &Visit) -> Result<Option<Lane>, Failure> {
         let Some(run) = &lane.run else { return Ok(None) };
         let outcome = self.outcome(run).await?;
-        let outcome = outcome.ok_or_else(|| Failure::internal("NoResult", format!("run {} has no result", run.id)))?;
+        let mut outcome =
+            outcome.ok_or_else(|| Failure::internal("NoResult", format!("run {} has no result", run.id)))?;
         let manifest: Manifest = self.read(&Files::of(&self.config, &run.id, run.claim).manifest).await?;
+        let to_load = self.to_load(&manifest, &outcome);
         let objects = manifest.objects.unwrap_or_default();
         let watermark = objects.iter().map(|one| one.landed_ms).max();
         let ends = objects.into_iter().map(|one| {
             let refused = outcome.refused.iter().find(|refused| refused.uri == one.uri);
             self.end_one(&lane.name, &run.id, one, refused.map(|refused| refused.reason.as_str()))
         });
-        let ends: Vec<()> = futures::stream::iter(ends).buffered(AT_ONCE).try_collect().await?;
-        drop(ends);
-        let mut outcome = outcome;
+        futures::stream::iter(ends).buffered(AT_ONCE).try_collect::<()>().await?;
         let refused = outcome.refused.iter().map(|one| format!("not read: {}: {}", one.uri, one.reason));
         outcome.report.notes.extend(refused.take(MOST_REFUSED_TOLD));
         self.end_job(&run.id, Ok(&outcome), visit).await?;
@@ -258,7 +269,7 @@ impl Orchestrator {
             };
             self.tell(&notice, visit).await;
         }
-        let lane = self.change_own(lane, visit, lane::finished(lane, watermark, visit.now_ms())).await?;
+        let lane = self.change_own(lane, visit, lane::finished(lane, watermark, to_load, visit.now_ms())).await?;
         match lane {
             Some(lane) if lane.job_id().is_some() => {
                 let expires_s = visit.now_ms() / 1000 + REMEMBERED_DAYS * 86_400;
@@ -321,10 +332,6 @@ impl Orchestrator {
         let bytes = Arc::clone(&self.lake).get(at, Some(&info.etag), 0, info.size).await?;
         serde_json::from_slice(&bytes).map_err(|error| Failure::internal("Json", format!("{at}: {error}")))
     }
-}
-
-fn token_of(lane: &Lane) -> Option<&str> {
-    lane.run.as_ref().map(|run| run.token.as_str())
 }
 
 /// Objects up to so many bytes, those that landed first first; one that alone is larger is taken alone.

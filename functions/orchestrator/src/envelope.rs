@@ -15,6 +15,11 @@ pub enum Asked {
         /// The run's id.
         run: String,
     },
+    /// Statements of the Redshift Data API ended.
+    LoadEnded {
+        /// What they were called.
+        name: String,
+    },
     /// Look at everything that is due.
     Sweep,
     /// Work on what is pending of a dataset, now.
@@ -30,6 +35,13 @@ pub enum Asked {
         dataset: String,
         /// Whether newer versions of objects that are done count.
         replace: bool,
+    },
+    /// Load what runs added up into the warehouse.
+    Load {
+        /// The dataset.
+        dataset: String,
+        /// Everything that lies on S3; otherwise what waits.
+        all: bool,
     },
     /// Nothing: S3 tests a new notification.
     Test,
@@ -81,6 +93,10 @@ pub fn read(payload: &Value) -> Asked {
                 (Some(job), Some(run)) => Asked::GlueChanged { job: job.to_owned(), run: run.to_owned() },
                 _ => Asked::Unknown("a Glue Job State Change without `detail.jobName` and `detail.jobRunId`".into()),
             },
+            ("aws.redshift-data", "Redshift Data Statement Status Change") => match text("/detail/statementName") {
+                Some(name) => Asked::LoadEnded { name: name.to_owned() },
+                None => Asked::Unknown("a Redshift Data Statement Status Change without `detail.statementName`".into()),
+            },
             _ => {
                 Asked::Unknown(format!("an event of a kind that is not ours: source `{source}`, detail-type `{kind}`"))
             }
@@ -90,7 +106,8 @@ pub fn read(payload: &Value) -> Asked {
 }
 
 const DIRECT: &str = "write {\"sweep\":{}}, {\"dataset\":NAME}, {\"dataset\":NAME,\"backfill\":{\"from\":TIME,\"to\":TIME}}, \
-                      {\"dataset\":NAME,\"backfill\":{}} or {\"dataset\":NAME,\"retry\":{\"replace\":false}}";
+                      {\"dataset\":NAME,\"backfill\":{}}, {\"dataset\":NAME,\"retry\":{\"replace\":false}} or \
+                      {\"dataset\":NAME,\"load\":{\"all\":false}}";
 
 fn direct(payload: &Value) -> Asked {
     let Some(members) = payload.as_object() else {
@@ -99,24 +116,25 @@ fn direct(payload: &Value) -> Asked {
     if members.len() == 1 && members.contains_key("sweep") {
         return Asked::Sweep;
     }
-    if let Some(stranger) = members.keys().find(|name| !["dataset", "backfill", "retry"].contains(&name.as_str())) {
+    if let Some(stranger) =
+        members.keys().find(|name| !["dataset", "backfill", "retry", "load"].contains(&name.as_str()))
+    {
         let shown: String = stranger.chars().take(40).collect();
         return Asked::Unknown(format!("an invocation with the member `{shown}`; {DIRECT}"));
     }
     let Some(dataset) = members.get("dataset").and_then(Value::as_str).map(str::to_owned) else {
         return Asked::Unknown(format!("an invocation without a `dataset`; {DIRECT}"));
     };
-    match (members.get("backfill"), members.get("retry")) {
-        (Some(_), Some(_)) => Asked::Unknown("`backfill` and `retry` are two invocations".to_owned()),
-        (None, Some(retry)) => {
-            let replace = retry.get("replace").and_then(Value::as_bool).unwrap_or(false);
-            Asked::Retry { dataset, replace }
-        }
-        (Some(backfill), None) => match between(backfill) {
+    let flag = |verb: &Value, name: &str| verb.get(name).and_then(Value::as_bool).unwrap_or(false);
+    match (members.get("backfill"), members.get("retry"), members.get("load")) {
+        (None, None, None) => Asked::Run { dataset, take_up: TakeUp::Nothing },
+        (Some(backfill), None, None) => match between(backfill) {
             Ok(take_up) => Asked::Run { dataset, take_up },
             Err(reason) => Asked::Unknown(reason),
         },
-        (None, None) => Asked::Run { dataset, take_up: TakeUp::Nothing },
+        (None, Some(retry), None) => Asked::Retry { dataset, replace: flag(retry, "replace") },
+        (None, None, Some(load)) => Asked::Load { dataset, all: flag(load, "all") },
+        _ => Asked::Unknown("`backfill`, `retry` and `load` are an invocation each".to_owned()),
     }
 }
 

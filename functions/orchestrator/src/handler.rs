@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Value, json};
-use weir_contract::contract;
+use weir_contract::{contract, names};
 use weir_delivery::Failure;
 use weir_ledger::batch::{Lane, lane};
 use weir_telemetry::Trouble;
@@ -12,6 +12,7 @@ use crate::config::When;
 use crate::drive::Urge;
 use crate::envelope::{Asked, TakeUp, read};
 use crate::run::ROOM_PAUSE_MS;
+use crate::warehouse::redshift::statement_name;
 use crate::{Orchestrator, Visit};
 
 /// The most lanes and jobs one sweep looks at; the next goes on from there.
@@ -42,9 +43,14 @@ impl Orchestrator {
             }
             Asked::GlueChanged { job, run } if job == self.config.glue_job => self.glue_changed(&run, visit).await,
             Asked::GlueChanged { .. } => Ok(json!({})),
+            Asked::LoadEnded { name } => self.load_ended(&name, visit).await,
             Asked::Sweep => self.sweep(visit).await,
             Asked::Run { dataset, take_up } => self.run(&dataset, &take_up, visit).await,
             Asked::Retry { dataset, replace } => self.retry(&dataset, replace, visit).await,
+            Asked::Load { dataset, all } => match self.load_now(&dataset, all, visit).await? {
+                Ok(lane) => Ok(self.told_of(lane, 0)),
+                Err(refused) => Ok(json!({"error": refused})),
+            },
         }
     }
 
@@ -53,7 +59,7 @@ impl Orchestrator {
     async fn wake(&self, datasets: &BTreeSet<String>, visit: &Visit) -> Result<(), Failure> {
         for dataset in datasets {
             let lane = self.book.lane(dataset).await?.unwrap_or_else(|| Lane::new(dataset));
-            if lane.run.is_some() {
+            if lane.phase != lane::Phase::Idle {
                 continue;
             }
             let due = self.due_ms(visit.now_ms());
@@ -70,6 +76,14 @@ impl Orchestrator {
         if let Some(lane) = self.spark.look(run).await?.and_then(|seen| seen.lane) {
             self.drive(&lane, Urge::Time, visit).await?;
             self.give_room(visit).await?;
+        }
+        Ok(json!({}))
+    }
+
+    async fn load_ended(&self, name: &str, visit: &Visit) -> Result<Value, Failure> {
+        // Others' statements end as well.
+        if let Some(dataset) = names().find(|dataset| statement_name(&self.config.stack, dataset) == name) {
+            self.drive(dataset, Urge::Time, visit).await?;
         }
         Ok(json!({}))
     }
@@ -118,9 +132,9 @@ impl Orchestrator {
     }
 
     fn told_of(&self, lane: Lane, found: u64) -> Value {
-        let Lane { name, phase, run, failure, last_successful_run, .. } = lane;
+        let Lane { name, phase, run, failure, last_successful_run, to_load, .. } = lane;
         json!({"lane": name, "phase": phase, "run": run, "failure": failure, "found": found,
-               "last_successful_run": last_successful_run})
+               "last_successful_run": last_successful_run, "to_load": to_load.len()})
     }
 
     async fn retry(&self, dataset: &str, replace: bool, visit: &Visit) -> Result<Value, Failure> {
@@ -142,14 +156,17 @@ impl Orchestrator {
     /// Newer versions of objects that a run has done: the run does them again, and replaces what it wrote. One run at a time, the
     /// oldest first.
     async fn replace(&self, lane: Lane, visit: &Visit) -> Result<Value, Failure> {
-        if let Some(run) = &lane.run {
-            let busy = match lane.phase {
-                lane::Phase::Halted => {
-                    format!("{} is halted: first `weir batch retry {}` without --replace", run.id, lane.name)
-                }
-                _ => format!("`{}` is busy with {}; try again when it is over", lane.name, run.id),
-            };
-            return Ok(json!({"error": busy}));
+        let run = lane.run.as_ref().map_or("loading the warehouse", |run| run.id.as_str());
+        match lane.phase {
+            lane::Phase::Idle => {}
+            lane::Phase::Halted => {
+                let first = format!("{run} is halted: first `weir batch retry {}` without --replace", lane.name);
+                return Ok(json!({"error": first}));
+            }
+            _ => {
+                let busy = format!("`{}` is busy with {run}; try again when it is over", lane.name);
+                return Ok(json!({"error": busy}));
+            }
         }
         let conflicts = self.book.conflicts(&lane.name, 10_000).await?;
         let Some((run, claim)) = conflicts.iter().find_map(|object| Some((object.run.clone()?, object.claim))) else {

@@ -11,10 +11,12 @@ pub mod envelope;
 pub mod glue;
 pub mod handler;
 pub mod landing;
+pub mod load;
 pub mod manifest;
 pub mod run;
 pub mod said;
 pub mod spark;
+pub mod warehouse;
 pub mod window;
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use weir_telemetry::{Event, Telemetry, Trouble};
 
 use crate::config::Config;
 use crate::spark::Spark;
+use crate::warehouse::Warehouse;
 
 /// Everything it needs, made once per process.
 pub struct Orchestrator {
@@ -41,6 +44,8 @@ pub struct Orchestrator {
     pub book: Arc<dyn Book>,
     /// Who runs jobs.
     pub spark: Arc<dyn Spark>,
+    /// What runs' sums are loaded into, if anything.
+    pub warehouse: Option<Arc<dyn Warehouse>>,
     /// Where notices go.
     pub publisher: Arc<dyn Publisher>,
     /// Log and metrics.

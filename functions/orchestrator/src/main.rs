@@ -11,6 +11,8 @@ use weir_lake::{S3Lake, aws_config};
 use weir_ledger::{DynamoStore, Ledger};
 use weir_orchestrator::config::Config;
 use weir_orchestrator::glue::GlueJob;
+use weir_orchestrator::warehouse::Warehouse;
+use weir_orchestrator::warehouse::redshift::DataApi;
 use weir_orchestrator::{Orchestrator, Visit};
 use weir_telemetry::{Telemetry, now_ms};
 
@@ -22,11 +24,14 @@ async fn main() -> Result<(), Error> {
     // Unlike that of any other process: Lambda reuses neither the log stream's name nor, within one, the start time.
     let stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
     let writer = format!("{stream}-{}-{}", std::process::id(), now_ms());
+    let redshift = config.redshift.clone();
+    let warehouse = redshift.map(|it| Arc::new(DataApi::new(&aws, &config.stack, it)) as Arc<dyn Warehouse>);
     let orchestrator = Arc::new(Orchestrator {
         lake: Arc::new(S3Lake::new(&aws)),
         ledger: Ledger::new(store.clone(), &writer),
         book: store,
         spark: Arc::new(GlueJob::new(&aws, &config.glue_job, &config.ledger_table)),
+        warehouse,
         publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
         telemetry: Telemetry::new("orchestrator", &config.stack),
         config,

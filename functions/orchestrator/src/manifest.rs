@@ -60,6 +60,9 @@ pub struct Outcome {
     /// Objects that it could not read.
     #[serde(default)]
     pub refused: Vec<Refused>,
+    /// How many groups of metrics there are.
+    #[serde(default)]
+    pub groups: u64,
     /// What it did.
     #[serde(flatten)]
     pub report: Report,

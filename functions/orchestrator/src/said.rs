@@ -23,14 +23,17 @@ impl Event for LaneChanged<'_> {
     }
 
     fn facts(&self) -> Value {
-        json!({"lane": self.0.name, "phase": self.0.phase, "run": self.0.run, "failure": self.0.failure})
+        json!({"lane": self.0.name, "phase": self.0.phase, "run": self.0.run, "failure": self.0.failure,
+               "load": self.0.load, "to_load": self.0.to_load.len()})
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        let name = match self.0.phase {
-            Phase::Running => "RunsStarted",
-            Phase::Finishing => "RunsDone",
-            Phase::Halted => "RunsHalted",
+        let name = match (self.0.phase, &self.0.failure) {
+            (Phase::Running, _) => "RunsStarted",
+            (Phase::Finishing, _) => "RunsDone",
+            (Phase::Halted, _) => "RunsHalted",
+            // It was given up, for now.
+            (Phase::Idle, Some(_)) => "LoadsFailed",
             _ => return Vec::new(),
         };
         vec![Metric::count(name, 1)]

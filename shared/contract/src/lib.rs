@@ -31,6 +31,7 @@ pub use datasets::{NoContract, contract, names};
 pub use error::{ContractError, Problem, Rule, Violation};
 pub use json::Read;
 pub use metrics::Measured;
+pub use partial::FromSums;
 pub use plan::{Audience, Column, Contract, Type};
 pub use row::{Row, Verdict};
 pub use tally::{MetricsError, Overflow};

@@ -33,7 +33,7 @@ impl Contract {
         let empty = Metrics { group_by: Vec::new(), columns: Vec::new() };
         let metrics = self.metrics.as_ref().unwrap_or(&empty);
         let columns: Vec<_> = self.columns().collect();
-        let keys = metrics.group_by.iter().filter_map(|place| columns.get(*place));
+        let keys = self.metric_keys().into_iter();
         let keys = keys.map(|column| Field::new(column.name, column.kind.to_arrow(), column.nullable));
         let kind_of = |place: usize| columns.get(place).map_or(Type::Int64, |column| column.kind);
         let measures = metrics.columns.iter().map(|metric| {

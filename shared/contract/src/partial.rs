@@ -13,9 +13,9 @@ use arrow_select::concat::concat_batches;
 use arrow_select::take::take_record_batch;
 
 use crate::metrics::{key_of, sum_type, widest};
-use crate::plan::{Aggregation, Metrics};
+use crate::plan::{Aggregation, Metric, Metrics};
 use crate::tally::{MetricsError, Tally, column_of};
-use crate::{Contract, Measured, Type};
+use crate::{Column, Contract, Measured, Type};
 
 /// The groups' values, and the places of their tallies.
 type Ordered = (Vec<ArrayRef>, Vec<usize>);
@@ -41,16 +41,44 @@ impl Contract {
         self.columns().nth(place).map(|column| column.kind)
     }
 
+    /// The columns that the metrics are grouped by.
+    pub fn metric_keys(&self) -> Vec<Column<'_>> {
+        let places = self.metrics.iter().flat_map(|metrics| &metrics.group_by);
+        places.filter_map(|place| self.columns().nth(*place)).collect()
+    }
+
+    /// The columns of [`Measured::sums`], as `(name, type)`.
+    pub fn sums_columns(&self) -> Vec<(String, Type)> {
+        let keys = self.metric_keys().into_iter().map(|key| (key.name.to_owned(), key.kind));
+        keys.chain(self.sums().into_iter().map(|sum| (sum.field.name().clone(), sum.kind))).collect()
+    }
+
     /// The columns of [`Measured::sums`].
     pub fn sums_schema(&self) -> SchemaRef {
-        let metrics_schema = self.metrics_schema();
-        let keys = self.metrics.as_ref().map_or(0, |metrics| metrics.group_by.len());
-        let mut fields: Vec<Field> =
-            metrics_schema.fields().iter().take(keys).map(|field| field.as_ref().clone()).collect();
-        for sum in self.sums() {
-            fields.push(sum.field);
-        }
+        let keys = self.metric_keys();
+        let keys = keys.iter().map(|key| Field::new(key.name, key.kind.to_arrow(), key.nullable));
+        let fields: Vec<Field> = keys.chain(self.sums().into_iter().map(|sum| sum.field)).collect();
         Arc::new(Schema::new(fields))
+    }
+
+    /// The metrics, by name, and how each is made from the columns of [`Contract::sums_schema`].
+    pub fn from_sums(&self) -> Vec<(String, FromSums)> {
+        let made = |metric: &Metric| match metric.how {
+            Aggregation::Count => FromSums::Total(metric.name.to_string()),
+            Aggregation::Sum(place) => FromSums::Total(sum_of(self.name_at(place))),
+            Aggregation::Avg(place) => FromSums::Mean(sum_of(self.name_at(place)), count_of(self.name_at(place))),
+            Aggregation::Min(_) => FromSums::Least(metric.name.to_string()),
+            Aggregation::Max(_) => FromSums::Greatest(metric.name.to_string()),
+        };
+        self.metrics
+            .iter()
+            .flat_map(|metrics| &metrics.columns)
+            .map(|metric| (metric.name.to_string(), made(metric)))
+            .collect()
+    }
+
+    fn name_at(&self, place: usize) -> &str {
+        self.columns().nth(place).map_or("", |column| column.name)
     }
 
     /// What of the metrics adds up: a mean is kept as its sum and its count.
@@ -58,7 +86,7 @@ impl Contract {
         let mut sums: Vec<Sum> = Vec::new();
         let mut add = |name: String, kind: Type, nullable: bool, metric: usize, how: Aggregation| {
             if sums.iter().all(|sum| sum.field.name() != &name) {
-                sums.push(Sum { field: Field::new(name, kind.to_arrow(), nullable), metric, how });
+                sums.push(Sum { field: Field::new(name, kind.to_arrow(), nullable), kind, metric, how });
             }
         };
         let metrics = self.metrics.iter().flat_map(|metrics| metrics.columns.iter().enumerate());
@@ -71,8 +99,8 @@ impl Contract {
                 Aggregation::Count => add(metric.name.to_string(), Type::Int64, false, index, Aggregation::Count),
                 Aggregation::Sum(place) | Aggregation::Avg(place) => {
                     let (name, kind) = of(place);
-                    add(format!("sum_{name}"), sum_type(kind), true, index, Aggregation::Sum(place));
-                    add(format!("count_{name}"), Type::Int64, false, index, Aggregation::Count);
+                    add(sum_of(&name), sum_type(kind), true, index, Aggregation::Sum(place));
+                    add(count_of(&name), Type::Int64, false, index, Aggregation::Count);
                 }
                 how @ (Aggregation::Min(place) | Aggregation::Max(place)) => {
                     add(metric.name.to_string(), widest(of(place).1), true, index, how);
@@ -83,9 +111,31 @@ impl Contract {
     }
 }
 
+fn sum_of(column: &str) -> String {
+    format!("sum_{column}")
+}
+
+fn count_of(column: &str) -> String {
+    format!("count_{column}")
+}
+
+/// How a metric is made again from any number of rows of sums.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromSums {
+    /// The sum of this column.
+    Total(String),
+    /// The sum of the first column, by that of the second.
+    Mean(String, String),
+    /// The least of this column.
+    Least(String),
+    /// The greatest.
+    Greatest(String),
+}
+
 /// A column of sums, made from the tallies of a metric.
 struct Sum {
     field: Field,
+    kind: Type,
     metric: usize,
     how: Aggregation,
 }

@@ -1,4 +1,6 @@
 //! Contract files that are right, and what is said of those that are not.
+
+// clippy.toml allows these in tests; the helpers of an integration test are not recognised as such.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use weir_contract::{Contract, contract, names};

@@ -1,4 +1,6 @@
 //! `clean` and `aggregate` over files of every format.
+
+// clippy.toml allows these in tests; the helpers of an integration test are not recognised as such.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! The orchestrator among twins: memory for S3 and the ledger, a Spark that does what its manifests say, a clock that can be
 //! turned, and one call of all that kills whoever makes it.
 
+mod warehouse;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +18,11 @@ use weir_ledger::batch::{Book, Landed, Lane, MemoryBook, Swap};
 use weir_ledger::{Job, Ledger, MemoryStore, Put, Store};
 use weir_orchestrator::config::Config;
 use weir_orchestrator::spark::{Seen, Spark, SparkState, Start};
+use weir_orchestrator::warehouse::Warehouse;
 use weir_orchestrator::{Orchestrator, Visit};
 use weir_telemetry::Telemetry;
+
+use warehouse::WarehouseTwin;
 
 thread_local! {
     /// Each test has a thread, and each thread a clock.
@@ -205,6 +210,8 @@ pub(crate) struct SparkTwin {
     pub(crate) failing: AtomicUsize,
     /// How many of the next starts find no room.
     pub(crate) full: AtomicUsize,
+    /// How many of the next runs find no good row.
+    pub(crate) nothing: AtomicUsize,
     /// What each run's name holds now: a run that is made again replaces it.
     pub(crate) written: Mutex<BTreeMap<String, Vec<String>>>,
 }
@@ -280,10 +287,12 @@ impl SparkTwin {
             } else {
                 let manifest = read(lake, &start.manifest).await;
                 let objects = manifest["objects"].as_array().cloned().unwrap_or_default();
-                let uris = objects.iter().map(|one| one["uri"].as_str().unwrap().to_owned()).collect();
+                let uris: Vec<String> = objects.iter().map(|one| one["uri"].as_str().unwrap().to_owned()).collect();
+                let groups = if one_less(&self.nothing) { 0 } else { uris.len() };
                 let run = manifest["run"].as_str().unwrap().to_owned();
                 self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(run, uris);
-                let result = json!({"token": start.token, "rows": objects.len(), "output": manifest["output"]});
+                let result = json!({"token": start.token, "rows": objects.len(), "groups": groups,
+                                   "output": manifest["output"]});
                 let place = Location::parse(manifest["result"].as_str().unwrap()).unwrap();
                 lake.put(&place, Bytes::from(result.to_string()), "application/json").await.unwrap();
                 self.set(at, SparkState::Succeeded, "SUCCEEDED");
@@ -320,6 +329,7 @@ pub(crate) struct World {
     pub(crate) book: Arc<MemoryBook>,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) spark: Arc<SparkTwin>,
+    pub(crate) warehouse: Arc<WarehouseTwin>,
     pub(crate) told: Arc<Told>,
 }
 
@@ -336,6 +346,7 @@ fn settings(name: &str) -> Option<String> {
         "BATCH_GATHER_SECONDS" => "0".into(),
         "BATCH_MAX_BYTES" => "1000000".into(),
         "OFF_PEAK" => "22:00-06:00 UTC".into(),
+        other if other.starts_with("REDSHIFT_") => return None,
         other => other.to_lowercase().replace('_', "-"),
     })
 }
@@ -354,18 +365,28 @@ impl World {
         }
         let (book, store) = (Arc::new(MemoryBook::default()), Arc::new(MemoryStore::default()));
         let (spark, told) = (Arc::new(SparkTwin::default()), Arc::new(Told::default()));
+        let warehouse = Arc::new(WarehouseTwin::new(&spark));
         let orchestrator = Orchestrator {
             lake: Arc::new(Mortal { inner: Arc::clone(&lake), fate: Arc::clone(&fate) }),
             ledger: Ledger::new(Arc::new(Mortal { inner: Arc::clone(&store), fate: Arc::clone(&fate) }), "test"),
             book: Arc::new(Mortal { inner: Arc::clone(&book), fate: Arc::clone(&fate) }),
             spark: Arc::new(Mortal { inner: Arc::clone(&spark), fate: Arc::clone(&fate) }),
+            warehouse: None,
             publisher: Arc::<Told>::clone(&told),
             telemetry: Telemetry::silent(),
             config,
             writer: "test".into(),
             writes: AtomicU64::new(0),
         };
-        Self { orchestrator, fate, lake, book, store, spark, told }
+        Self { orchestrator, fate, lake, book, store, spark, warehouse, told }
+    }
+
+    /// With a warehouse.
+    pub(crate) fn with_warehouse() -> Self {
+        let mut world = Self::new();
+        let warehouse = Mortal { inner: Arc::clone(&world.warehouse), fate: Arc::clone(&world.fate) };
+        world.orchestrator.warehouse = Some(Arc::new(warehouse) as Arc<dyn Warehouse>);
+        world
     }
 
     pub(crate) async fn invoke(&self, event: &Value) -> Result<Value, Failure> {
@@ -384,8 +405,17 @@ impl World {
         panic!("the event fails for ever: {event}");
     }
 
-    /// Every run comes to its end, and its event, where events come, goes to the orchestrator.
+    /// Every run and every load comes to its end, and its event, where events come, goes to the orchestrator.
     pub(crate) async fn work(&self, events: bool) {
+        self.work_spark(events).await;
+        for dataset in self.warehouse.work() {
+            if events {
+                self.deliver(&load_ended(&format!("stack:{dataset}"))).await;
+            }
+        }
+    }
+
+    pub(crate) async fn work_spark(&self, events: bool) {
         for run in self.spark.work(&self.lake, &self.book).await {
             if events {
                 let detail = json!({"jobName": "glue-job", "jobRunId": run, "state": "SUCCEEDED"});
@@ -394,6 +424,12 @@ impl World {
             }
         }
     }
+}
+
+/// A load ended: EventBridge's event.
+pub(crate) fn load_ended(name: &str) -> Value {
+    let detail = json!({"statementName": name, "statementId": "any", "state": "FINISHED", "rows": -1});
+    json!({"source": "aws.redshift-data", "detail-type": "Redshift Data Statement Status Change", "detail": detail})
 }
 
 /// An object was created: EventBridge's event.

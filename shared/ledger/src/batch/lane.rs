@@ -8,6 +8,8 @@
 //!                                            resume ── HALTED ◀─────┘ (attempts used up)
 //! ```
 //!
+//! From FINISHING it goes by LOADING where there is a warehouse: [`load`].
+//!
 //! Why no run works twice, whatever crashes between:
 //!
 //! * A run's objects are listed on S3 before the lane is CLAIMING, so whoever takes over claims the same ones.
@@ -18,6 +20,8 @@
 
 use serde::{Deserialize, Serialize};
 use weir_delivery::Failure;
+
+use super::load::{self, Load, ToLoad};
 
 /// How many starts of one run may fail before a person must look at it.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -69,6 +73,12 @@ pub struct Lane {
     /// Why it waits, or why it is halted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Runs whose sums are not in the warehouse yet, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to_load: Vec<ToLoad>,
+    /// The load, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
     /// When DynamoDB may forget it, in *seconds* since the epoch: the lane of a single job, once that is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_s: Option<u64>,
@@ -88,6 +98,8 @@ pub enum Phase {
     Running,
     /// It is done; its objects and records are being moved.
     Finishing,
+    /// It is over; what it added up is being loaded into the warehouse.
+    Loading,
     /// It failed too often. A person must look at it.
     Halted,
 }
@@ -132,6 +144,8 @@ impl Lane {
             watermark_ms: None,
             landed_ms: None,
             failure: None,
+            to_load: Vec::new(),
+            load: None,
             expires_s: None,
         }
     }
@@ -146,7 +160,7 @@ impl Lane {
         Self::new(&format!("{JOB}{id}"))
     }
 
-    fn step(&self, phase: Phase, look_at_ms: Option<u64>) -> Self {
+    pub(super) fn step(&self, phase: Phase, look_at_ms: Option<u64>) -> Self {
         Self { phase, look_at_ms, version: self.version + 1, ..self.clone() }
     }
 
@@ -279,9 +293,10 @@ pub fn succeeded(lane: &Lane, now_ms: u64) -> Option<Lane> {
     (lane.phase == Phase::Running).then(|| lane.step(Phase::Finishing, Some(now_ms + CLAIM_PATIENCE_MS)))
 }
 
-/// All is recorded. `watermark_ms`: when the newest of its objects landed. What landed meanwhile has noted nothing, so the lane
-/// is due at once: whoever finishes goes on, and if they die the sweep does.
-pub fn finished(lane: &Lane, watermark_ms: Option<u64>, now_ms: u64) -> Option<Lane> {
+/// All is recorded. `watermark_ms`: when the newest of its objects landed. `to_load`: what the warehouse shall have of it, if there
+/// is one. What landed meanwhile has noted nothing, so the lane is due at once: whoever finishes goes on, and if they die the
+/// sweep does.
+pub fn finished(lane: &Lane, watermark_ms: Option<u64>, to_load: Option<ToLoad>, now_ms: u64) -> Option<Lane> {
     let run = lane.run.as_ref()?;
     let idle = Lane {
         last_successful_run: Some(run.id.clone()),
@@ -292,7 +307,12 @@ pub fn finished(lane: &Lane, watermark_ms: Option<u64>, now_ms: u64) -> Option<L
         landed_ms: Some(now_ms),
         ..lane.step(Phase::Idle, Some(now_ms))
     };
-    (lane.phase == Phase::Finishing).then_some(idle)
+    if lane.phase != Phase::Finishing {
+        return None;
+    }
+    let Some(to_load) = to_load else { return Some(idle) };
+    let waiting = Lane { to_load: load::wait(lane, [to_load]), ..idle };
+    load::begin(&waiting, now_ms).map(|loading| Lane { version: waiting.version, ..loading })
 }
 
 /// What there is to do with a lane.
@@ -311,15 +331,22 @@ pub enum Step {
     Observe,
     /// Move objects and records.
     Finish,
+    /// Ask the warehouse to load.
+    Load,
+    /// Ask the warehouse how the load is.
+    ObserveLoad,
     /// Nothing before then, if ever.
     Rest,
 }
 
 /// The next step, for whoever looks at the lane now.
 pub fn next(lane: &Lane, now_ms: u64) -> Step {
+    if lane.phase == Phase::Loading {
+        return load::next(lane);
+    }
     let Some(run) = &lane.run else { return Step::Claim };
     match lane.phase {
-        Phase::Idle => Step::Claim,
+        Phase::Idle | Phase::Loading => Step::Claim,
         Phase::Claiming => Step::Mark,
         Phase::Starting if run.lease_until_ms > now_ms => Step::Rest,
         // A lease that was not given back, or a wait: an earlier call may have reached Glue.
@@ -351,7 +378,7 @@ mod tests {
         );
         let lane = started(&asking, "jr_1", 4).unwrap();
         let lane = succeeded(&lane, 5).unwrap();
-        let lane = finished(&lane, Some(7), 6).unwrap();
+        let lane = finished(&lane, Some(7), None, 6).unwrap();
         assert_eq!(
             (lane.phase, lane.watermark_ms, lane.last_successful_run.as_deref()),
             (Phase::Idle, Some(7), Some("r"))
@@ -379,7 +406,7 @@ mod tests {
 
     /// A step that someone takes with a lane as they see it.
     fn any_step() -> impl Strategy<Value = (u8, u64)> {
-        (0..12u8, 0..2_000_000u64)
+        (0..17u8, 0..2_000_000u64)
     }
 
     fn take(lane: &Lane, step: u8, now_ms: u64) -> Option<Lane> {
@@ -395,7 +422,12 @@ mod tests {
             8 => failed(lane, Failure::passing("RunFailed", "x"), now_ms),
             9 => resume(lane, now_ms),
             10 => succeeded(lane, now_ms),
-            _ => finished(lane, Some(now_ms), now_ms),
+            11 => finished(lane, Some(now_ms), None, now_ms),
+            12 => finished(lane, None, Some(ToLoad { run: format!("r{now_ms}"), empty: false }), now_ms),
+            13 => load::begun(lane, "s", now_ms),
+            14 => load::failed(lane, Failure::passing("LoadFailed", "x"), now_ms % 2 == 0, now_ms),
+            15 => load::begin(lane, now_ms),
+            _ => load::loaded(lane, now_ms),
         }
     }
 
@@ -410,7 +442,9 @@ mod tests {
                 now_ms += passes;
                 let Some(next) = take(&lane, step, now_ms) else { continue };
                 prop_assert_eq!(next.version, lane.version + 1);
-                prop_assert_eq!(next.run.is_some(), next.phase != Phase::Idle);
+                prop_assert_eq!(next.run.is_some(), !matches!(next.phase, Phase::Idle | Phase::Loading));
+                prop_assert_eq!(next.load.is_some(), next.phase == Phase::Loading);
+                prop_assert!(next.to_load.len() >= next.load.as_ref().map_or(0, |load| load.runs.max(1)));
                 prop_assert!(next.look_at_ms.is_some() || matches!(next.phase, Phase::Idle | Phase::Halted));
                 if step == 4 {
                     prop_assert!(lane.run.as_ref().is_some_and(|run| run.lease_until_ms <= now_ms));

@@ -3,16 +3,18 @@
 //! A *lane* is what one Spark run at a time may work on: a dataset, or a single deferred job. An *object* is a file that
 //! landed for a dataset: PENDING until a run claims it, then DONE.
 //!
-//! * [`lane`] and [`object`] are the state machines: pure functions, so that a model checker can drive them.
+//! * [`lane`], [`load`] and [`object`] are the state machines: pure functions, so that a model checker can drive them.
 //! * [`Book`] is compare-and-swap on one record, nothing more; DynamoDB and the twin in memory pass one suite.
 
 pub mod conformance;
 pub mod lane;
+pub mod load;
 mod memory;
 pub mod object;
 mod store;
 
 pub use lane::{Lane, Phase, Run};
+pub use load::{Load, ToLoad};
 pub use memory::MemoryBook;
 pub use object::{Landed, Standing, Version};
 pub use store::{Book, Swap};

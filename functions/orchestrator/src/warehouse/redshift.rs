@@ -1,0 +1,118 @@
+//! Amazon Redshift by its Data API, which needs no connection and no driver: a load is handed over and ends by an event.
+
+use async_trait::async_trait;
+use aws_sdk_redshiftdata::Client;
+use aws_sdk_redshiftdata::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_redshiftdata::types::StatusString;
+use sha2::{Digest, Sha256};
+use weir_contract::contract;
+use weir_delivery::Failure;
+
+use super::sql::Place;
+use super::{LoadState, Order, Warehouse};
+
+/// What the template says of the warehouse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redshift {
+    /// Which.
+    pub target: Target,
+    /// `REDSHIFT_DATABASE`.
+    pub database: String,
+    /// `REDSHIFT_SECRET`: the ARN of the secret to sign in with; without one, it is as the function's role.
+    pub secret: Option<String>,
+    /// `REDSHIFT_SCHEMA` and `REDSHIFT_COPY_ROLE`.
+    pub place: Place,
+}
+
+/// A warehouse's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `REDSHIFT_WORKGROUP`: of Redshift Serverless.
+    Workgroup(String),
+    /// `REDSHIFT_CLUSTER`: a provisioned one.
+    Cluster(String),
+}
+
+/// What the Data API calls a load: with the stack, so that its event finds back. The rule in the template matches it.
+pub fn statement_name(stack: &str, dataset: &str) -> String {
+    format!("{stack}:{dataset}")
+}
+
+/// The Data API.
+pub struct DataApi {
+    client: Client,
+    stack: String,
+    redshift: Redshift,
+}
+
+impl DataApi {
+    /// Of a warehouse.
+    pub fn new(config: &weir_lake::SdkConfig, stack: &str, redshift: Redshift) -> Self {
+        Self { client: Client::new(config), stack: stack.to_owned(), redshift }
+    }
+
+    fn failed<E>(&self, doing: &str, error: &SdkError<E, aws_sdk_redshiftdata::config::http::HttpResponse>) -> Failure
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let said = error.message().map_or_else(|| DisplayErrorContext(error).to_string(), str::to_owned);
+        let (Target::Workgroup(name) | Target::Cluster(name)) = &self.redshift.target;
+        let reason = format!("{doing} Redshift {name}: {said}");
+        match error.code() {
+            // Too many at a time: that passes, whatever its status is.
+            Some(code @ ("ActiveStatementsExceededException" | "ActiveSessionsExceededException")) => {
+                Failure::passing(code, reason)
+            }
+            code => Failure::aws(code, status, reason),
+        }
+    }
+}
+
+#[async_trait]
+impl Warehouse for DataApi {
+    async fn begin(&self, order: &Order) -> Result<String, Failure> {
+        let contract =
+            contract(&order.dataset).map_err(|error| Failure::internal("UnknownDataset", error.to_string()))?;
+        let Redshift { target, database, secret, place } = &self.redshift;
+        let (workgroup, cluster) = match target {
+            Target::Workgroup(name) => (Some(name.clone()), None),
+            Target::Cluster(name) => (None, Some(name.clone())),
+        };
+        let begun = self
+            .client
+            .batch_execute_statement()
+            .set_workgroup_name(workgroup)
+            .set_cluster_identifier(cluster)
+            .database(database)
+            .set_secret_arn(secret.clone())
+            .set_sqls(Some(place.statements(&contract, &order.runs)))
+            .statement_name(statement_name(&self.stack, &order.dataset))
+            // It may have 64 characters.
+            .client_token(hex::encode(Sha256::digest(&order.token)))
+            .with_event(true)
+            .send()
+            .await;
+        let begun = begun.map_err(|error| self.failed("load into", &error))?;
+        begun.id.ok_or_else(|| Failure::passing("NoStatementId", "Redshift began a load and did not say which"))
+    }
+
+    async fn look(&self, statement: &str) -> Result<Option<LoadState>, Failure> {
+        match self.client.describe_statement().id(statement).send().await {
+            Ok(answer) => Ok(Some(match answer.status() {
+                Some(StatusString::Finished) => LoadState::Done,
+                Some(status @ (StatusString::Failed | StatusString::Aborted)) => {
+                    let said = answer.error().filter(|said| !said.is_empty()).unwrap_or("it did not say why");
+                    LoadState::Failed(format!("{status}: {said}"))
+                }
+                _ => LoadState::Going,
+            })),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(None),
+            Err(error) => Err(self.failed("ask for a load of", &error)),
+        }
+    }
+
+    fn table(&self, dataset: &str) -> String {
+        self.redshift.place.table(dataset)
+    }
+}
