@@ -94,7 +94,8 @@ def main():
         print(f"{r['job']:<22}{r['command']:<10}{r['outcome']:<9}{cells[0]:>6}{cells[1]:>9}{cells[2]:>6}  {r['output'] or r['reason'] or ''}")
     print(f"\ntelemetry: {landed} trips by weir produce, Kinesis, Firehose and transform are Parquet; {letters} bad ones lie with the dead letters")
     print(f"batch: {3 * ROWS} page logs landed in three files, a run on local Spark, and a deferred job after it: {took:.0f} s")
-    print(f"\n{'PAGE':<34}{'AVG_TTI':>10}{'AVG_TTAR':>10}{'EVENTS':>8}")
+    print("warehouse: Redshift's Data API, here on PostgreSQL, has the same averages:")
+    print(f"{'PAGE':<34}{'AVG_TTI':>10}{'AVG_TTAR':>10}{'EVENTS':>8}")
     for page, tti, ttar, count in pages:
         print(f"{page:<34}{tti:>10.1f}{ttar:>10.1f}{count:>8}")
     if not wrong:
@@ -150,6 +151,13 @@ def batch(s3, kinesis, source, dest, stream, logs, wrong):
         (page, round(tti, 6), round(ttar, 6), count) for page, tti, ttar, count in expected
     ]:
         wrong.append(f"batch: the averages are {pages}, DuckDB says {expected}")
+    # The table has every run there ever was; the views page_logs_metrics and page_logs_metrics_by_day are over all of them.
+    named = ", ".join(f"'{run}'" for run in ours)
+    loaded = warehouse(f"""SELECT page_url, CAST(SUM(sum_tti) AS DOUBLE PRECISION) / SUM(count_tti),
+        CAST(SUM(sum_ttar) AS DOUBLE PRECISION) / SUM(count_ttar), CAST(SUM(event_count) AS BIGINT)
+        FROM page_logs_sums WHERE run_id IN ({named}) GROUP BY page_url ORDER BY page_url""")
+    if loaded != pages:
+        wrong.append(f"batch: the warehouse says {loaded}, S3 {pages}")
     # What was deferred begins with the sweep, which on AWS comes every five minutes.
     boto3.client("lambda").invoke(FunctionName="weir-orchestrator", Payload=b'{"sweep":{}}')
     deadline, job = time.time() + 120, {}
@@ -160,6 +168,20 @@ def batch(s3, kinesis, source, dest, stream, logs, wrong):
     if job.get("state") != "DONE" or job["report"]["rows"] != 5:
         wrong.append(f"batch: the deferred job is {job}")
     return pages, time.time() - begun
+
+
+def warehouse(sql):
+    """What Redshift answers: here that is its Data API on PostgreSQL (local/redshift.py)."""
+    data = boto3.client("redshift-data")
+    function = boto3.client("lambda").get_function_configuration(FunctionName="weir-orchestrator")
+    told = function["Environment"]["Variables"]
+    asked = data.execute_statement(WorkgroupName=told["REDSHIFT_WORKGROUP"], Database=told["REDSHIFT_DATABASE"], Sql=sql)
+    while (state := data.describe_statement(Id=asked["Id"]))["Status"] not in ("FINISHED", "FAILED", "ABORTED"):
+        time.sleep(0.1)
+    if state["Status"] != "FINISHED":
+        return state["Error"]
+    records = data.get_statement_result(Id=asked["Id"])["Records"]
+    return [tuple(next(iter(cell.values())) for cell in record) for record in records]
 
 
 def manifest(s3, run):

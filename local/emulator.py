@@ -1,6 +1,6 @@
-"""The local AWS, with two things mended.
+"""The local AWS, with what it lacks.
 
-Glue jobs run on local Spark: glue.py beside this.
+Glue jobs run on local Spark: glue.py beside this. Redshift's Data API runs on PostgreSQL: redshift.py.
 
 A delivery stream reads its Kinesis stream beside PutRecords, not inside it.
 ministack 1.5.33 delivers on its event loop while PutRecords waits. A transformation that calls AWS itself (ours stores dead
@@ -13,6 +13,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import glue
+import redshift
 from ministack.app import main
 from ministack.services import firehose
 
@@ -27,4 +28,5 @@ def beside(stream_arn, records):
 
 firehose.ingest_from_kinesis_source = beside
 glue.on_local_spark()
+redshift.with_warehouse()
 sys.exit(main())

@@ -5,6 +5,9 @@ columns. The folders between PLACE and the files (`event_date=...`) are columns 
 
 `rows.py pages PLACE`: of page logs as raw NDJSON, what the metrics must be: `page events sum(TTI) sum(TTAR)`, computed here in
 SQL, from what datasets/page_logs.toml says in words.
+
+`rows.py sums PLACE`: of page logs' sums by run, what a warehouse must have: `run groups sum(TTI) sum(TTAR) events` a run, then
+`page events avg(TTI) avg(TTAR)` over all runs.
 """
 
 import os
@@ -55,7 +58,15 @@ def pages(place):
             print(*row)
 
 
-if sys.argv[1] == "rows":
-    rows(sys.argv[2], sys.argv[3:])
-else:
-    pages(sys.argv[2])
+def sums(place):
+    with tempfile.TemporaryDirectory() as folder:
+        fetch(place, folder, ".parquet")
+        duckdb.sql(f"CREATE VIEW sums AS FROM read_parquet('{folder}/**/*.parquet', hive_partitioning = true)")
+        for row in duckdb.sql("SELECT job, count(*), sum(sum_tti), sum(sum_ttar), sum(event_count) FROM sums GROUP BY 1 ORDER BY 1").fetchall():
+            print(*row)
+        means = "sum(sum_tti)::DOUBLE / sum(count_tti), sum(sum_ttar)::DOUBLE / sum(count_ttar)"
+        for row in duckdb.sql(f"SELECT page_url, sum(event_count), {means} FROM sums GROUP BY 1 ORDER BY 1").fetchall():
+            print(*row)
+
+
+{"rows": lambda: rows(sys.argv[2], sys.argv[3:]), "pages": lambda: pages(sys.argv[2]), "sums": lambda: sums(sys.argv[2])}[sys.argv[1]]()

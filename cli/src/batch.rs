@@ -30,6 +30,8 @@ enum Verb {
     Run(Run),
     /// Begin a run again that was halted.
     Retry(Retry),
+    /// Load what runs added up into the warehouse, now.
+    Load(LoadNow),
 }
 
 #[derive(Args)]
@@ -70,8 +72,19 @@ struct Retry {
 }
 
 #[derive(Args)]
+struct LoadNow {
+    /// The dataset.
+    dataset: String,
+    /// Everything that lies on S3, not only what waits: for a new warehouse, or a table that was dropped.
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+#[derive(Args)]
 struct Wait {
-    /// Wait until nothing runs and nothing is pending; exit 1 if a run is halted.
+    /// Wait until nothing runs and nothing is pending; exit 1 if a run is halted, or the warehouse takes nothing.
     #[arg(long)]
     wait: bool,
     /// How long to wait, in seconds.
@@ -88,6 +101,7 @@ impl BatchArgs {
             Verb::Status(status) => status.run(stack).await,
             Verb::Run(run) => run.run(stack).await,
             Verb::Retry(retry) => retry.run(stack).await,
+            Verb::Load(load) => load.run(stack).await,
         }
     }
 }
@@ -122,20 +136,24 @@ impl Standing {
             "pending": self.pending.len(), "pending_bytes": self.pending_bytes(),
             "written_again": self.conflicts.iter().map(|object| &object.uri).collect::<Vec<_>>(),
             "last_successful_run": self.lane.last_successful_run, "watermark_ms": self.lane.watermark_ms,
-            "looked_at_ms": self.lane.look_at_ms,
+            "looked_at_ms": self.lane.look_at_ms, "load": self.lane.load, "to_load": self.lane.to_load,
         })
     }
 
     fn row(&self) -> [String; 7] {
-        let Lane { name, phase, run, failure, last_successful_run, watermark_ms, .. } = &self.lane;
+        let Lane { name, phase, run, failure, last_successful_run, watermark_ms, to_load, .. } = &self.lane;
         let mut why = failure.as_ref().map_or(String::new(), |failure| failure.reason.clone());
+        if *phase != Phase::Loading && !to_load.is_empty() {
+            let count = to_load.len();
+            why = format!("{count} runs wait for the warehouse: `weir batch load {name}`. {why}");
+        }
         if !self.conflicts.is_empty() {
             let count = self.conflicts.len();
             why = format!("{count} objects were written again: `weir batch retry {name} --replace`. {why}");
         }
         [
             name.clone(),
-            format!("{phase:?}").to_uppercase(),
+            phase.to_string(),
             run.as_ref().map_or(String::new(), |run| format!("{} ({} objects)", run.id, run.objects)),
             format!("{} objects, {} bytes", self.pending.len(), self.pending_bytes()),
             last_successful_run.clone().unwrap_or_default(),
@@ -209,14 +227,30 @@ impl Retry {
     }
 }
 
+impl LoadNow {
+    async fn run(&self, stack: &Stack) -> Result<(), Stop> {
+        let dataset = known(&self.dataset)?;
+        let told = ask(stack, &json!({"dataset": dataset, "load": {"all": self.all}})).await?;
+        match told.get("to_load").and_then(Value::as_u64).unwrap_or(0) {
+            0 => println!("nothing of {dataset} waits for the warehouse"),
+            count => println!("{count} runs wait for the warehouse; {dataset} is {}", phase_of(&told)),
+        }
+        self.wait.until_idle(stack, dataset).await
+    }
+}
+
+fn phase_of(told: &Value) -> &str {
+    told.get("phase").and_then(Value::as_str).unwrap_or("IDLE")
+}
+
 fn known(dataset: &str) -> Result<&str, Stop> {
     contract(dataset).map(|_| dataset).map_err(|error| Stop(2, error.to_string()))
 }
 
 fn say(dataset: &str, told: &Value) {
-    let phase = told.get("phase").and_then(Value::as_str).unwrap_or("IDLE");
     match told.pointer("/run/id").and_then(Value::as_str) {
-        Some(run) => println!("{run} is {phase}"),
+        Some(run) => println!("{run} is {}", phase_of(told)),
+        None if phase_of(told) == "LOADING" => println!("{dataset} is loading the warehouse"),
         None => println!("nothing of {dataset} is pending"),
     }
     if let Some(found) = told.get("found").and_then(Value::as_u64).filter(|found| *found > 0) {
@@ -259,12 +293,16 @@ impl Wait {
             let lane = book.lane(dataset).await.map_err(Stop::aws)?.unwrap_or_else(|| Lane::new(dataset));
             let pending = book.pending(dataset, 1).await.map_err(Stop::aws)?;
             let run = lane.run.as_ref().map_or("no run", |run| run.id.as_str());
-            bar.set_message(format!("{run}: {:?}", lane.phase));
+            bar.set_message(format!("{run}: {}", lane.phase));
             match (lane.phase, &lane.failure) {
                 (Phase::Halted, failure) => {
                     bar.finish_and_clear();
                     let why = failure.as_ref().map_or("", |failure| failure.reason.as_str());
                     return Err(Stop(1, format!("{run} is halted: {why}")));
+                }
+                (Phase::Idle, Some(failure)) if !lane.to_load.is_empty() => {
+                    bar.finish_and_clear();
+                    return Err(Stop(1, format!("{} runs wait for the warehouse: {failure}", lane.to_load.len())));
                 }
                 (Phase::Idle, _) if pending.is_empty() => {
                     bar.finish_and_clear();
@@ -277,7 +315,7 @@ impl Wait {
                 }
                 _ if begun.elapsed().as_secs() > self.timeout => {
                     let said =
-                        format!("{run} is {:?} after {} s; `weir batch status` shows on", lane.phase, self.timeout);
+                        format!("{run} is {} after {} s; `weir batch status` shows on", lane.phase, self.timeout);
                     return Err(Stop(1, said));
                 }
                 _ => tokio::time::sleep(Duration::from_millis(500)).await,

@@ -43,7 +43,7 @@ enum Verb {
     Generate(generate::Generate),
     /// Send rows to a Kinesis stream or a delivery stream.
     Produce(produce::Produce),
-    /// Batch runs: what waits, what runs, run now, retry.
+    /// Batch runs: what waits, what runs, run now, retry, load.
     Batch(batch::BatchArgs),
     /// Check, show and export dataset contracts.
     Contract(contract::ContractArgs),

@@ -1,5 +1,6 @@
 //! The deployed local stack, as tests see it. `make test` starts it and says where it is by environment variables.
 
+pub mod batch;
 pub mod function;
 
 use std::collections::BTreeMap;

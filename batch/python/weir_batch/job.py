@@ -294,8 +294,7 @@ def remove_others(manifest, own, region):
 
 def work(manifest, region):
     spark = SparkSession.builder.appName(manifest["run"]).getOrCreate()
-    # A task per order, and an order per batch; dates of rows are in UTC.
-    spark.conf.set("spark.sql.session.timeZone", "UTC")
+    # An order is a task, whatever its rows weigh.
     spark.conf.set("spark.sql.adaptive.enabled", "false")
     result = Run(spark, manifest, region).work()
     own = result.pop("own")

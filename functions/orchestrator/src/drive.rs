@@ -14,8 +14,8 @@ use weir_alerts::Notice;
 use weir_command::{Command, Location, When as Asked};
 use weir_contract::contract;
 use weir_delivery::Failure;
-use weir_ledger::batch::lane::{Phase, Step};
-use weir_ledger::batch::{Landed, Lane, Run, Swap, lane, object};
+use weir_ledger::batch::lane::Step;
+use weir_ledger::batch::{Landed, Lane, Phase, Run, Swap, lane, object};
 use weir_ledger::protocol::{Claim, FOREVER_MS, REMEMBERED_DAYS};
 use weir_ledger::{Job, Speed, State};
 
@@ -75,7 +75,7 @@ impl Orchestrator {
                 return Ok(lane);
             }
         }
-        Err(Failure::internal("Steps", format!("lane {name} takes no end of steps; it is {:?}", lane.phase)))
+        Err(Failure::internal("Steps", format!("lane {name} takes no end of steps; it is {}", lane.phase)))
     }
 
     /// Stores a change of a lane, made again from what is there if another was faster. `None` if there is nothing to change then.

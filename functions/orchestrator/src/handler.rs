@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use serde_json::{Value, json};
 use weir_contract::{contract, names};
 use weir_delivery::Failure;
-use weir_ledger::batch::{Lane, lane};
+use weir_ledger::batch::{Lane, Phase, lane};
 use weir_telemetry::Trouble;
 
 use crate::config::When;
@@ -59,7 +59,7 @@ impl Orchestrator {
     async fn wake(&self, datasets: &BTreeSet<String>, visit: &Visit) -> Result<(), Failure> {
         for dataset in datasets {
             let lane = self.book.lane(dataset).await?.unwrap_or_else(|| Lane::new(dataset));
-            if lane.phase != lane::Phase::Idle {
+            if lane.phase != Phase::Idle {
                 continue;
             }
             let due = self.due_ms(visit.now_ms());
@@ -91,7 +91,7 @@ impl Orchestrator {
     /// A run is over: one that found no room may begin.
     async fn give_room(&self, visit: &Visit) -> Result<(), Failure> {
         let soon = self.book.due_lanes(visit.now_ms() + ROOM_PAUSE_MS, SWEEP_AT_ONCE).await?;
-        for lane in soon.iter().filter(|lane| lane.phase == lane::Phase::Starting) {
+        for lane in soon.iter().filter(|lane| lane.phase == Phase::Starting) {
             self.drive(&lane.name, Urge::Room, visit).await?;
         }
         Ok(())
@@ -144,8 +144,8 @@ impl Orchestrator {
         if replace {
             return self.replace(lane, visit).await;
         }
-        let Some(run) = lane.run.as_ref().filter(|_| lane.phase == lane::Phase::Halted) else {
-            return Ok(json!({"error": format!("no run of `{dataset}` is halted; it is {:?}", lane.phase)}));
+        let Some(run) = lane.run.as_ref().filter(|_| lane.phase == Phase::Halted) else {
+            return Ok(json!({"error": format!("no run of `{dataset}` is halted; it is {}", lane.phase)}));
         };
         self.ledger.revive(&run.id, visit.now_ms()).await?;
         self.change(&lane, visit, |lane| lane::resume(lane, visit.now_ms())).await?;
@@ -158,8 +158,8 @@ impl Orchestrator {
     async fn replace(&self, lane: Lane, visit: &Visit) -> Result<Value, Failure> {
         let run = lane.run.as_ref().map_or("loading the warehouse", |run| run.id.as_str());
         match lane.phase {
-            lane::Phase::Idle => {}
-            lane::Phase::Halted => {
+            Phase::Idle => {}
+            Phase::Halted => {
                 let first = format!("{run} is halted: first `weir batch retry {}` without --replace", lane.name);
                 return Ok(json!({"error": first}));
             }

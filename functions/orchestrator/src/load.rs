@@ -103,7 +103,8 @@ impl Orchestrator {
             Ok(_) => {}
         }
         if self.warehouse.is_none() {
-            let said = "this stack has no warehouse: deploy it with RedshiftWorkgroup or RedshiftCluster";
+            let said =
+                "this stack has no warehouse: deploy it with RedshiftWorkgroupArn, RedshiftCluster or CreateRedshift";
             return Ok(Err(said.to_owned()));
         }
         let lane = self.book.lane(dataset).await?.unwrap_or_else(|| Lane::new(dataset));

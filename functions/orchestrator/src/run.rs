@@ -3,8 +3,7 @@
 use weir_alerts::{Notice, notify_surely};
 use weir_command::Command;
 use weir_delivery::{Failure, Fault};
-use weir_ledger::batch::lane::Phase;
-use weir_ledger::batch::{Lane, Run, lane};
+use weir_ledger::batch::{Lane, Phase, Run, lane};
 use weir_ledger::protocol::REMEMBERED_DAYS;
 
 use crate::drive::Urge;

@@ -19,7 +19,7 @@ impl Event for LaneChanged<'_> {
     fn message(&self) -> String {
         let run = self.0.run.as_ref().map_or("no run", |run| run.id.as_str());
         let why = self.0.failure.as_ref().map_or(String::new(), |failure| format!(": {}", failure.reason));
-        format!("Lane {} is {:?} with {run}{why}", self.0.name, self.0.phase)
+        format!("Lane {} is {} with {run}{why}", self.0.name, self.0.phase)
     }
 
     fn facts(&self) -> Value {

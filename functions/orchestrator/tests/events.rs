@@ -33,7 +33,15 @@ fn the_end_of_a_run_names_the_run() {
 }
 
 #[test]
+fn the_end_of_a_load_names_the_load() {
+    for name in ["redshift-finished", "redshift-failed"] {
+        assert_eq!(asked(name), Asked::LoadEnded { name: "weir:page_logs".into() }, "{name}");
+    }
+}
+
+#[test]
 fn what_people_and_schedules_ask() {
+    assert_eq!(asked("load"), Asked::Load { dataset: "page_logs".into(), all: true });
     assert_eq!(asked("sweep"), Asked::Sweep);
     assert_eq!(asked("run"), Asked::Run { dataset: "page_logs".into(), take_up: TakeUp::Nothing });
     let between = TakeUp::Between(1_793_491_200_000, 1_794_463_200_000);
@@ -50,7 +58,7 @@ fn what_is_not_ours_is_named_and_so_is_the_way_out() {
         (serde_json::json!({"dataset": "x", "backfil": {}}), "`backfil`"),
         (serde_json::json!({"dataset": "x", "backfill": {"from": "1st May"}}), "1st May"),
         (serde_json::json!({"dataset": "x", "backfill": {"from": "2024-02-01", "to": "2024-01-01"}}), "after"),
-        (serde_json::json!({"dataset": "x", "backfill": {}, "retry": {}}), "two invocations"),
+        (serde_json::json!({"dataset": "x", "backfill": {}, "retry": {}}), "an invocation each"),
         (serde_json::json!("text"), "no object"),
     ] {
         let Asked::Unknown(reason) = read(&wrong) else { panic!("{wrong}") };

@@ -64,7 +64,7 @@ impl Contract {
     /// The metrics, by name, and how each is made from the columns of [`Contract::sums_schema`].
     pub fn from_sums(&self) -> Vec<(String, FromSums)> {
         let made = |metric: &Metric| match metric.how {
-            Aggregation::Count => FromSums::Total(metric.name.to_string()),
+            Aggregation::Count => FromSums::Count(metric.name.to_string()),
             Aggregation::Sum(place) => FromSums::Total(sum_of(self.name_at(place))),
             Aggregation::Avg(place) => FromSums::Mean(sum_of(self.name_at(place)), count_of(self.name_at(place))),
             Aggregation::Min(_) => FromSums::Least(metric.name.to_string()),
@@ -122,6 +122,8 @@ fn count_of(column: &str) -> String {
 /// How a metric is made again from any number of rows of sums.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromSums {
+    /// The sum of this column, a whole number.
+    Count(String),
     /// The sum of this column.
     Total(String),
     /// The sum of the first column, by that of the second.

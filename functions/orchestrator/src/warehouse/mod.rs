@@ -1,5 +1,6 @@
 //! The warehouse that runs' sums are loaded into: Amazon Redshift, or its twin in tests. There may be none.
 
+pub mod conformance;
 pub mod redshift;
 pub mod sql;
 

@@ -80,6 +80,7 @@ impl Place {
 fn expression(how: &FromSums) -> String {
     let sum = |column: &str| format!("SUM({})", quoted(column));
     match how {
+        FromSums::Count(column) => format!("CAST({} AS BIGINT)", sum(column)),
         FromSums::Total(column) => sum(column),
         FromSums::Mean(total, count) => {
             let float = |sum: String| format!("CAST({sum} AS DOUBLE PRECISION)");
@@ -137,8 +138,8 @@ mod tests {
         let page_logs = contract("page_logs").unwrap();
         let expected = [
             r#"CREATE TABLE IF NOT EXISTS "public"."page_logs_sums" ("run_id" VARCHAR(256) NOT NULL, "event_date" DATE, "page_url" VARCHAR(65535), "sum_tti" BIGINT, "count_tti" BIGINT, "sum_ttar" BIGINT, "count_ttar" BIGINT, "event_count" BIGINT)"#,
-            r#"CREATE OR REPLACE VIEW "public"."page_logs_metrics" AS SELECT "page_url", CAST(SUM("sum_tti") AS DOUBLE PRECISION) / NULLIF(CAST(SUM("count_tti") AS DOUBLE PRECISION), 0) AS "avg_tti", CAST(SUM("sum_ttar") AS DOUBLE PRECISION) / NULLIF(CAST(SUM("count_ttar") AS DOUBLE PRECISION), 0) AS "avg_ttar", SUM("event_count") AS "event_count" FROM "public"."page_logs_sums" GROUP BY "page_url""#,
-            r#"CREATE OR REPLACE VIEW "public"."page_logs_metrics_by_day" AS SELECT "event_date", "page_url", CAST(SUM("sum_tti") AS DOUBLE PRECISION) / NULLIF(CAST(SUM("count_tti") AS DOUBLE PRECISION), 0) AS "avg_tti", CAST(SUM("sum_ttar") AS DOUBLE PRECISION) / NULLIF(CAST(SUM("count_ttar") AS DOUBLE PRECISION), 0) AS "avg_ttar", SUM("event_count") AS "event_count" FROM "public"."page_logs_sums" GROUP BY "event_date", "page_url""#,
+            r#"CREATE OR REPLACE VIEW "public"."page_logs_metrics" AS SELECT "page_url", CAST(SUM("sum_tti") AS DOUBLE PRECISION) / NULLIF(CAST(SUM("count_tti") AS DOUBLE PRECISION), 0) AS "avg_tti", CAST(SUM("sum_ttar") AS DOUBLE PRECISION) / NULLIF(CAST(SUM("count_ttar") AS DOUBLE PRECISION), 0) AS "avg_ttar", CAST(SUM("event_count") AS BIGINT) AS "event_count" FROM "public"."page_logs_sums" GROUP BY "page_url""#,
+            r#"CREATE OR REPLACE VIEW "public"."page_logs_metrics_by_day" AS SELECT "event_date", "page_url", CAST(SUM("sum_tti") AS DOUBLE PRECISION) / NULLIF(CAST(SUM("count_tti") AS DOUBLE PRECISION), 0) AS "avg_tti", CAST(SUM("sum_ttar") AS DOUBLE PRECISION) / NULLIF(CAST(SUM("count_ttar") AS DOUBLE PRECISION), 0) AS "avg_ttar", CAST(SUM("event_count") AS BIGINT) AS "event_count" FROM "public"."page_logs_sums" GROUP BY "event_date", "page_url""#,
             r#"CREATE TEMP TABLE "weir_stage_page_logs" ("event_date" DATE, "page_url" VARCHAR(65535), "sum_tti" BIGINT, "count_tti" BIGINT, "sum_ttar" BIGINT, "count_ttar" BIGINT, "event_count" BIGINT)"#,
             r#"DELETE FROM "weir_stage_page_logs""#,
             r#"COPY "weir_stage_page_logs" FROM 's3://tables/page_logs/sums/job=r1/' IAM_ROLE 'arn:aws:iam::123456789012:role/copy' FORMAT AS PARQUET"#,

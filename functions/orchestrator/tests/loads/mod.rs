@@ -6,9 +6,21 @@ use serde_json::json;
 use weir_command::Location;
 use weir_lake::Lake;
 use weir_ledger::batch::{Book, Lane, Phase};
+use weir_orchestrator::warehouse::conformance;
 
 use super::world::{World, pass};
 use super::{MINUTE_MS, each_once, key, land, settle};
+
+#[tokio::test]
+async fn the_twin_keeps_the_promises_of_a_warehouse() {
+    let world = World::with_warehouse();
+    world.spark.written.lock().unwrap().insert("there".to_owned(), vec!["row".to_owned()]);
+    let at = |run: &str| Location::parse(&format!("s3://out-bucket/tables/page_logs/sums/job={run}/")).unwrap();
+    let warehouse = world.orchestrator.warehouse.clone().unwrap();
+    let settle = async || drop(world.warehouse.work());
+    conformance::suite(warehouse.as_ref(), &at("there"), &at("nowhere"), "suite", settle).await.unwrap();
+    assert!(world.warehouse.rows.lock().unwrap().is_empty());
+}
 
 /// The warehouse has what the runs wrote, and nothing waits.
 async fn all_loaded(world: &World, what: &str) {
@@ -123,7 +135,7 @@ async fn everything_that_lies_on_s3_can_be_loaded_into_a_new_warehouse() {
 #[tokio::test]
 async fn what_can_not_be_loaded_is_said_to_whoever_asks() {
     let error = async |world: &World, event| world.deliver(&event).await["error"].as_str().unwrap_or("none").to_owned();
-    assert!(error(&World::new(), load(true)).await.contains("RedshiftWorkgroup"));
+    assert!(error(&World::new(), load(true)).await.contains("RedshiftWorkgroupArn"));
     let world = World::with_warehouse();
     assert!(error(&world, json!({"dataset": "page_log", "load": {}})).await.contains("did you mean `page_logs`?"));
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use weir_delivery::Failure;
-use weir_orchestrator::warehouse::{LoadState, Order, Warehouse};
+use weir_orchestrator::warehouse::{LoadState, Order, RunSums, Warehouse};
 
 use super::{Mortal, SparkTwin, one_less};
 
@@ -65,17 +65,27 @@ impl WarehouseTwin {
                 continue;
             }
             let written = self.spark.written.lock().unwrap_or_else(PoisonError::into_inner);
+            if order.runs.iter().any(|sums| sums.files.is_some() && !written.contains_key(&place_of(sums))) {
+                *state = LoadState::Failed("FAILED: the prefix does not exist".to_owned());
+                continue;
+            }
             let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
             for sums in &order.runs {
                 rows.remove(&sums.run);
                 if sums.files.is_some() {
-                    rows.insert(sums.run.clone(), written.get(&sums.run).cloned().unwrap_or_default());
+                    rows.insert(sums.run.clone(), written.get(&place_of(sums)).cloned().unwrap_or_default());
                 }
             }
             *state = LoadState::Done;
         }
         ended
     }
+}
+
+/// The run whose files they are.
+fn place_of(sums: &RunSums) -> String {
+    let place = sums.files.as_ref().map_or(String::new(), ToString::to_string);
+    place.trim_end_matches('/').rsplit('=').next().unwrap_or_default().to_owned()
 }
 
 #[async_trait]

@@ -18,7 +18,8 @@
 use serde::{Deserialize, Serialize};
 use weir_delivery::Failure;
 
-use super::lane::{CLAIM_PATIENCE_MS, Lane, MAX_ATTEMPTS, Phase, RUN_PATIENCE_MS, Step};
+use super::lane::{CLAIM_PATIENCE_MS, MAX_ATTEMPTS, RUN_PATIENCE_MS, Step};
+use super::record::{Lane, Phase};
 
 /// The most runs of one load. Redshift takes 40 statements at a time: four, and four a run.
 pub const MOST_AT_ONCE: usize = 9;

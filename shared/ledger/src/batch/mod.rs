@@ -11,10 +11,11 @@ pub mod lane;
 pub mod load;
 mod memory;
 pub mod object;
+mod record;
 mod store;
 
-pub use lane::{Lane, Phase, Run};
 pub use load::{Load, ToLoad};
 pub use memory::MemoryBook;
 pub use object::{Landed, Standing, Version};
+pub use record::{Lane, Phase, Run};
 pub use store::{Book, Swap};
