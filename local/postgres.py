@@ -30,6 +30,10 @@ class Postgres:
     """A server, started; `options` are settings as for `postgres -c`."""
 
     def __init__(self, *options):
+        for old in Path(tempfile.gettempdir()).glob("weir-postgres-*"):
+            # Of a server that was killed, or stopped without a word.
+            if time.time() - old.stat().st_mtime > 60 and not (old / "data/postmaster.pid").exists():
+                shutil.rmtree(old, ignore_errors=True)
         # Of a socket's path, 107 characters are taken.
         self.folder = Path(tempfile.mkdtemp(prefix="weir-postgres-"))
         package, user = Path(importlib.util.find_spec(PACKAGE).origin).parent, {}
