@@ -101,7 +101,7 @@ def work(statement, sqls):
     statement["Status"] = "STARTED"
     state, rows = "FINISHED", -1
     try:
-        connection = connect(statement["parameters"]["Database"])
+        connection = statement["connection"] = connect(statement["parameters"]["Database"])
         try:
             with connection, connection.cursor() as cursor:
                 for sql in sqls:
@@ -116,7 +116,8 @@ def work(statement, sqls):
         finally:
             connection.close()
     except Exception as error:
-        state, statement["Error"] = "FAILED", f"ERROR: {error}".strip()
+        state = "ABORTED" if statement.get("cancelled") else "FAILED"
+        statement["Error"] = f"ERROR: {error}".strip()
     statement["UpdatedAt"] = time.time()
     statement["Status"] = state
     if statement["parameters"].get("WithEvent"):
@@ -198,6 +199,13 @@ def answer(operation, parameters):
             statement = known(parameters)
             told = ("Id", "Status", "Error", "CreatedAt", "UpdatedAt")
             return {name: statement[name] for name in told if name in statement} | {"HasResultSet": "result" in statement}
+        case "CancelStatement":
+            statement = known(parameters)
+            going = statement["Status"] in ("SUBMITTED", "STARTED")
+            if going and "connection" in statement:
+                statement["cancelled"] = True
+                statement["connection"].cancel()
+            return {"Status": going}
         case "GetStatementResult":
             names, rows = known(parameters).get("result") or ([], [])
             records = [[field(value) for value in row] for row in rows]

@@ -301,21 +301,21 @@ impl Aws {
             measured.add_part(part).map_err(|error| internal(&error))?;
         }
         let mut added = Added { groups: 0, files: Vec::new(), bytes: 0 };
-        let mut write = |batch: &_, under: &str| {
+        let mut write = |batch: &_, under: &str, kind: &str| {
             let under = place(under)?;
             let output = S3Output::new(Arc::clone(&self.lake), under.clone(), self.runtime.handle().clone());
-            let name = format!("part-{:05}.parquet", sum.bucket);
+            let name = format!("{kind}-{:05}.parquet", sum.bucket);
             added.bytes += write_batch(batch, &name, &output).map_err(to_failure)?;
             added.files.push(under.join(&name).to_string());
             Ok::<(), Failure>(())
         };
         let overflow = |error: weir_contract::MetricsError| Failure::user("Metrics", error.to_string());
         if let Some(sums) = &sum.sums {
-            write(&measured.sums(&fine).map_err(overflow)?, sums)?;
+            write(&measured.sums(&fine).map_err(overflow)?, sums, &fine.sums_shape())?;
         }
         let regrouped = measured.regroup(&fine, &coarse).map_err(|error| internal(&error))?;
         let metrics = regrouped.finish(&coarse).map_err(overflow)?;
-        write(&metrics, &sum.metrics)?;
+        write(&metrics, &sum.metrics, "part")?;
         added.groups = metrics.num_rows() as u64;
         Ok(added)
     }

@@ -75,16 +75,26 @@ struct Retry {
 struct LoadNow {
     /// The dataset.
     dataset: String,
-    /// Everything that lies on S3, not only what waits: for a new warehouse, or a table that was dropped.
+    /// Everything that lies on S3, not only what waits: for a new warehouse, or a table that was dropped. At most 2,000 runs at a time.
     #[arg(long)]
     all: bool,
-    #[command(flatten)]
-    wait: Wait,
+    /// With --all: only runs behind this one, in the order of their names.
+    #[arg(long, requires = "all", value_name = "RUN")]
+    after: Option<String>,
+    /// Let this run, which can't be loaded, wait no longer. Its sums stay on S3.
+    #[arg(long, conflicts_with = "all", value_name = "RUN")]
+    without: Option<String>,
+    /// Wait until all is loaded; exit 1 if it can't be.
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, default_value_t = 3600)]
+    timeout: u64,
 }
 
 #[derive(Args)]
 struct Wait {
-    /// Wait until nothing runs and nothing is pending; exit 1 if a run is halted, or the warehouse takes nothing.
+    /// Wait until nothing runs and nothing is pending; exit 1 if a run is halted.
     #[arg(long)]
     wait: bool,
     /// How long to wait, in seconds.
@@ -144,8 +154,7 @@ impl Standing {
         let Lane { name, phase, run, failure, last_successful_run, watermark_ms, to_load, .. } = &self.lane;
         let mut why = failure.as_ref().map_or(String::new(), |failure| failure.reason.clone());
         if *phase != Phase::Loading && !to_load.is_empty() {
-            let count = to_load.len();
-            why = format!("{count} runs wait for the warehouse: `weir batch load {name}`. {why}");
+            why = format!("{} for the warehouse: `weir batch load {name}`. {why}", waiting(to_load.len()));
         }
         if !self.conflicts.is_empty() {
             let count = self.conflicts.len();
@@ -230,13 +239,58 @@ impl Retry {
 impl LoadNow {
     async fn run(&self, stack: &Stack) -> Result<(), Stop> {
         let dataset = known(&self.dataset)?;
-        let told = ask(stack, &json!({"dataset": dataset, "load": {"all": self.all}})).await?;
-        match told.get("to_load").and_then(Value::as_u64).unwrap_or(0) {
+        let load = json!({"all": self.all, "after": self.after, "without": self.without});
+        let told = ask(stack, &json!({"dataset": dataset, "load": load})).await?;
+        let number = |name: &str| told.get(name).and_then(Value::as_u64).unwrap_or(0);
+        match number("to_load") as usize {
+            0 if self.all => println!("no run of {dataset} has left sums on S3"),
             0 => println!("nothing of {dataset} waits for the warehouse"),
-            count => println!("{count} runs wait for the warehouse; {dataset} is {}", phase_of(&told)),
+            count => println!("{} for the warehouse; {dataset} is {}", waiting(count), phase_of(&told)),
         }
-        self.wait.until_idle(stack, dataset).await
+        if number("by_another_contract") > 0 {
+            println!(
+                "{} left out: their sums are by another contract than the present one",
+                runs(number("by_another_contract") as usize)
+            );
+        }
+        if let Some(next) = told.get("next").and_then(Value::as_str) {
+            println!("there are more: when these are loaded, `weir batch load {dataset} --all --after {next}`");
+        }
+        match told.pointer("/failure/reason").and_then(Value::as_str) {
+            Some(why) if phase_of(&told) == "IDLE" => Err(Stop(1, why.to_owned())),
+            _ if self.wait => self.until_loaded(stack, dataset).await,
+            _ => Ok(()),
+        }
     }
+
+    async fn until_loaded(&self, stack: &Stack, dataset: &str) -> Result<(), Stop> {
+        let begun = Instant::now();
+        loop {
+            let lane = stack.ledger().lane(dataset).await.map_err(Stop::aws)?.unwrap_or_else(|| Lane::new(dataset));
+            match (lane.to_load.len(), lane.phase, &lane.failure) {
+                (0, ..) => {
+                    println!("all runs of {dataset} are in the warehouse");
+                    return Ok(());
+                }
+                (left, Phase::Idle | Phase::Halted, Some(why)) => {
+                    return Err(Stop(1, format!("{} for the warehouse: {why}", waiting(left))));
+                }
+                (left, phase, _) if begun.elapsed().as_secs() > self.timeout => {
+                    let said = format!("{} after {} s; {dataset} is {phase}", waiting(left), self.timeout);
+                    return Err(Stop(1, said));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(500)).await,
+            }
+        }
+    }
+}
+
+fn runs(count: usize) -> String {
+    if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }
+}
+
+fn waiting(count: usize) -> String {
+    format!("{} {}", runs(count), if count == 1 { "waits" } else { "wait" })
 }
 
 fn phase_of(told: &Value) -> &str {
@@ -299,10 +353,6 @@ impl Wait {
                     bar.finish_and_clear();
                     let why = failure.as_ref().map_or("", |failure| failure.reason.as_str());
                     return Err(Stop(1, format!("{run} is halted: {why}")));
-                }
-                (Phase::Idle, Some(failure)) if !lane.to_load.is_empty() => {
-                    bar.finish_and_clear();
-                    return Err(Stop(1, format!("{} runs wait for the warehouse: {failure}", lane.to_load.len())));
                 }
                 (Phase::Idle, _) if pending.is_empty() => {
                     bar.finish_and_clear();

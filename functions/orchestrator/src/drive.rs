@@ -124,6 +124,9 @@ impl Orchestrator {
         let now_ms = visit.now_ms();
         let closed = self.config.when == When::OffPeak && !self.config.off_peak.is_open(now_ms);
         if closed && urge != Urge::Person {
+            if let Some(loading) = self.more_to_load(lane, visit) {
+                return self.change_own(lane, visit, Some(loading)).await;
+            }
             if lane.look_at_ms.is_some_and(|at| at <= now_ms) {
                 let opens = self.config.off_peak.next_open_ms(now_ms);
                 self.change_own(lane, visit, lane::postpone(lane, opens)).await?;
@@ -133,6 +136,9 @@ impl Orchestrator {
         let pending = self.book.pending(&lane.name, MOST_OBJECTS).await?;
         let listed = up_to(pending, self.config.max_bytes);
         if listed.is_empty() {
+            if let Some(loading) = self.more_to_load(lane, visit) {
+                return self.change_own(lane, visit, Some(loading)).await;
+            }
             let settled = lane.look_at_ms.filter(|at| *at <= now_ms).and_then(|_| lane::settle(lane, now_ms));
             self.change_own(lane, visit, settled).await?;
             return Ok(None);
@@ -245,7 +251,7 @@ impl Orchestrator {
         let mut outcome =
             outcome.ok_or_else(|| Failure::internal("NoResult", format!("run {} has no result", run.id)))?;
         let manifest: Manifest = self.read(&Files::of(&self.config, &run.id, run.claim).manifest).await?;
-        let to_load = self.to_load(&manifest, &outcome);
+        let to_load = self.to_load(&lane.name, &manifest, &outcome);
         let objects = manifest.objects.unwrap_or_default();
         let watermark = objects.iter().map(|one| one.landed_ms).max();
         let ends = objects.into_iter().map(|one| {
@@ -269,6 +275,7 @@ impl Orchestrator {
             };
             self.tell(&notice, visit).await;
         }
+        let to_load = to_load.as_ref().map(|(to_load, shape)| (to_load.clone(), shape.as_str()));
         let lane = self.change_own(lane, visit, lane::finished(lane, watermark, to_load, visit.now_ms())).await?;
         match lane {
             Some(lane) if lane.job_id().is_some() => {

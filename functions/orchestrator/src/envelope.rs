@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::load::What;
+
 /// What an invocation asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
@@ -40,8 +42,8 @@ pub enum Asked {
     Load {
         /// The dataset.
         dataset: String,
-        /// Everything that lies on S3; otherwise what waits.
-        all: bool,
+        /// What of it.
+        what: What,
     },
     /// Nothing: S3 tests a new notification.
     Test,
@@ -133,7 +135,15 @@ fn direct(payload: &Value) -> Asked {
             Err(reason) => Asked::Unknown(reason),
         },
         (None, Some(retry), None) => Asked::Retry { dataset, replace: flag(retry, "replace") },
-        (None, None, Some(load)) => Asked::Load { dataset, all: flag(load, "all") },
+        (None, None, Some(load)) => {
+            let text = |name: &str| load.get(name).and_then(Value::as_str).map(str::to_owned);
+            let what = match text("without") {
+                Some(run) => What::Without(run),
+                None if flag(load, "all") => What::OnS3(text("after")),
+                None => What::Waiting,
+            };
+            Asked::Load { dataset, what }
+        }
         _ => Asked::Unknown("`backfill`, `retry` and `load` are an invocation each".to_owned()),
     }
 }

@@ -47,8 +47,15 @@ impl Orchestrator {
             Asked::Sweep => self.sweep(visit).await,
             Asked::Run { dataset, take_up } => self.run(&dataset, &take_up, visit).await,
             Asked::Retry { dataset, replace } => self.retry(&dataset, replace, visit).await,
-            Asked::Load { dataset, all } => match self.load_now(&dataset, all, visit).await? {
-                Ok(lane) => Ok(self.told_of(lane, 0)),
+            Asked::Load { dataset, what } => match self.load_now(&dataset, &what, visit).await? {
+                Ok((lane, others, next)) => {
+                    let mut told = self.told_of(lane, 0);
+                    if let Some(members) = told.as_object_mut() {
+                        members.insert("by_another_contract".to_owned(), others.into());
+                        members.insert("next".to_owned(), next.into());
+                    }
+                    Ok(told)
+                }
                 Err(refused) => Ok(json!({"error": refused})),
             },
         }

@@ -3,26 +3,54 @@
 use weir_alerts::{Notice, notify_surely};
 use weir_command::Location;
 use weir_contract::contract;
-use weir_delivery::{Failure, Fault};
-use weir_ledger::batch::{Lane, Load, ToLoad, load};
+use weir_delivery::Failure;
+use weir_ledger::batch::{Lane, Load, Phase, ToLoad, load};
+use weir_telemetry::Trouble;
 
 use crate::drive::Urge;
 use crate::manifest::{Manifest, Outcome};
-use crate::warehouse::{LoadState, Order, RunSums};
+use crate::warehouse::{LoadState, NotBegun, Order, RunSums, Warehouse};
 use crate::{Orchestrator, Visit};
 
 /// The most runs that are taken up at a time, to be loaded again: they are in the lane's record.
 const MOST_TAKEN_UP: usize = 2_000;
 
+/// What a person asks to have loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// What waits.
+    Waiting,
+    /// All that lies on S3, behind this run if there is one.
+    OnS3(Option<String>),
+    /// All that waits but this run.
+    Without(String),
+}
+
+/// Runs that left sums on S3.
+#[derive(Default)]
+struct Found {
+    runs: Vec<ToLoad>,
+    /// How many have sums by another contract only.
+    others: u64,
+    /// Where to go on, if there are more.
+    next: Option<String>,
+}
+
 impl Orchestrator {
     /// What the warehouse shall have of a run that is over, if there is one and it has something for it.
-    pub(crate) fn to_load(&self, manifest: &Manifest, outcome: &Outcome) -> Option<ToLoad> {
-        self.warehouse.as_ref().and(manifest.sums.as_ref())?;
-        Some(ToLoad { run: manifest.run.clone(), empty: outcome.groups == 0 })
+    pub(crate) fn to_load(&self, dataset: &str, manifest: &Manifest, outcome: &Outcome) -> Option<(ToLoad, String)> {
+        let warehouse = self.warehouse.as_ref().filter(|_| manifest.sums.is_some())?;
+        Some((ToLoad::new(&manifest.run, outcome.groups == 0), warehouse.shape(dataset)))
+    }
+
+    /// A lane that rests goes on with what waits for the warehouse, unless that has just failed.
+    pub(crate) fn more_to_load(&self, lane: &Lane, visit: &Visit) -> Option<Lane> {
+        let warehouse = self.warehouse.as_ref().filter(|_| lane.failure.is_none() && !lane.to_load.is_empty())?;
+        load::begin(lane, &warehouse.shape(&lane.name), visit.now_ms())
     }
 
     pub(crate) async fn load(&self, lane: &Lane, urge: Urge, visit: &Visit) -> Result<Option<Lane>, Failure> {
-        let Some(warehouse) = &self.warehouse else {
+        let (Some(warehouse), Some(Load { token, runs, .. })) = (&self.warehouse, &lane.load) else {
             // It was taken out of the template. What waits would be loaded should it come back.
             return self.change_own(lane, visit, load::given_up(lane, visit.now_ms())).await;
         };
@@ -30,118 +58,183 @@ impl Orchestrator {
         if urge == Urge::Time && lane.look_at_ms.is_some_and(|at| at > visit.now_ms()) {
             return Ok(None);
         }
-        let Some(Load { token, runs, .. }) = &lane.load else { return Ok(None) };
+        let shape = contract(&lane.name).map(|contract| contract.by_day().sums_shape()).unwrap_or_default();
         let sums = |one: &ToLoad| RunSums {
             run: one.run.clone(),
-            files: (!one.empty).then(|| self.sums_of(&lane.name).join(&format!("job={}/", one.run))),
+            files: (!one.empty).then(|| self.sums_of(&lane.name).join(&format!("job={}/{shape}", one.run))),
         };
         let order = Order {
             token: token.clone(),
             dataset: lane.name.clone(),
+            prepares: load::prepares(lane),
             runs: lane.to_load.iter().take(*runs).map(sums).collect(),
         };
         match warehouse.begin(&order).await {
             Ok(statement) => self.change_own(lane, visit, load::begun(lane, &statement, visit.now_ms())).await,
-            // Whether it was heard is not known, unless it was refused.
-            Err(why) => self.load_failed(lane, why.fault != Fault::External, why, visit).await,
+            Err(NotBegun::Refused(why)) => self.load_failed(lane, why, visit).await,
+            Err(NotBegun::Unheard(why)) => {
+                let next = load::unheard(lane, why.clone(), visit.now_ms());
+                if next.as_ref().and_then(|next| next.load.as_ref()).is_some_and(|load| load.failed > 2) {
+                    let step = "Redshift's Data API does not answer. It is asked again until it does; the dataset's batch waits.";
+                    self.tell(&self.load_notice(lane, why, step.to_owned()), visit).await;
+                }
+                self.change_own(lane, visit, next).await
+            }
         }
     }
 
     pub(crate) async fn observe_load(&self, lane: &Lane, visit: &Visit) -> Result<Option<Lane>, Failure> {
-        let statement = lane.load.as_ref().and_then(|load| load.statement.as_deref());
-        let (Some(statement), Some(warehouse)) = (statement, &self.warehouse) else {
+        let statement = lane.load.as_ref().and_then(|load| Some((load, load.statement.as_deref()?)));
+        let (Some((load, statement)), Some(warehouse)) = (statement, &self.warehouse) else {
             return self.change_own(lane, visit, load::given_up(lane, visit.now_ms())).await;
         };
         let now_ms = visit.now_ms();
-        let reason = match warehouse.look(statement).await? {
-            Some(LoadState::Going) => return self.change_own(lane, visit, load::still_loading(lane, now_ms)).await,
+        let reason = match self.look_at_load(lane, warehouse.as_ref(), statement, visit).await? {
+            Some(LoadState::Going) => {
+                if load::is_overdue(load, now_ms)
+                    && let Err(failure) = warehouse.cancel(statement).await
+                {
+                    self.say(visit, &Trouble { doing: "break off a load that takes too long", failure: &failure });
+                }
+                return self.change_own(lane, visit, load::still_loading(lane, now_ms)).await;
+            }
             Some(LoadState::Done) => return self.change_own(lane, visit, load::loaded(lane, now_ms)).await,
             Some(LoadState::Failed(said)) => format!("statement {statement} is {said}"),
             None => format!("Redshift does not know the statement {statement} any more"),
         };
-        self.load_failed(lane, true, Failure::passing("LoadFailed", reason), visit).await
+        self.load_failed(lane, Failure::passing("LoadFailed", reason), visit).await
     }
 
-    async fn load_failed(
+    async fn look_at_load(
         &self,
         lane: &Lane,
-        heard: bool,
-        why: Failure,
+        warehouse: &dyn Warehouse,
+        statement: &str,
         visit: &Visit,
-    ) -> Result<Option<Lane>, Failure> {
-        let next = load::failed(lane, why.clone(), heard, visit.now_ms());
-        if next.as_ref().is_some_and(|next| next.load.is_none()) {
-            // Before it is stored: nobody looks again. Said twice, it is one notice.
-            let table = self.warehouse.as_ref().map_or(String::new(), |warehouse| warehouse.table(&lane.name));
-            let notice = Notice {
-                what: format!("loading {} into the warehouse", lane.name),
-                place: table,
-                failure: why,
-                job_id: lane.to_load.first().map(|one| one.run.clone()),
-                next_step: format!(
-                    "{} runs wait; nothing is lost, and batch goes on. The next run loads them as well; when what is named is \
-                     mended, `weir batch load {}` does so at once.",
-                    lane.to_load.len(),
-                    lane.name
-                ),
-            };
-            notify_surely(self.publisher.as_ref(), &notice).await?;
+    ) -> Result<Option<LoadState>, Failure> {
+        let seen = warehouse.look(statement).await;
+        if let Err(why) = &seen
+            && !why.passes()
+        {
+            let step = "The load goes on, but what comes of it can't be seen, and the dataset's batch waits for it.";
+            self.tell(&self.load_notice(lane, why.clone(), step.to_owned()), visit).await;
+        }
+        seen
+    }
+
+    fn load_notice(&self, lane: &Lane, failure: Failure, next_step: String) -> Notice {
+        Notice {
+            what: format!("loading {} into the warehouse", lane.name),
+            place: self.warehouse.as_ref().map_or(String::new(), |warehouse| warehouse.table(&lane.name)),
+            failure,
+            job_id: lane.to_load.first().map(|one| one.run.clone()),
+            next_step,
+        }
+    }
+
+    async fn load_failed(&self, lane: &Lane, why: Failure, visit: &Visit) -> Result<Option<Lane>, Failure> {
+        let next = load::failed(lane, why.clone(), visit.now_ms());
+        let ends = next.as_ref().is_some_and(|next| next.load.is_none());
+        // Of one that was stuck before, people know.
+        if ends && lane.to_load.first().is_some_and(|first| !first.stuck) {
+            let step = format!(
+                "Runs that wait: {}. Nothing is lost, and batch goes on. The next run's load takes them as well; when what is \
+                 named is mended, `weir batch load {}` does so at once.",
+                lane.to_load.len(),
+                lane.name
+            );
+            // Before it is stored: nobody looks again.
+            notify_surely(self.publisher.as_ref(), &self.load_notice(lane, why, step)).await?;
         }
         self.change_own(lane, visit, next).await
     }
 
-    /// Loads what waits, or all that lies on S3, now. A refusal is for whoever asks.
+    /// Loads now. A refusal is for whoever asks, like the lane and what is said beside it.
     pub(crate) async fn load_now(
         &self,
         dataset: &str,
-        all: bool,
+        what: &What,
         visit: &Visit,
-    ) -> Result<Result<Lane, String>, Failure> {
+    ) -> Result<Result<(Lane, u64, Option<String>), String>, Failure> {
         match contract(dataset) {
             Err(error) => return Ok(Err(error.to_string())),
             Ok(contract) if !contract.has_metrics() => return Ok(Err(format!("`{dataset}` has no metrics to load"))),
             Ok(_) => {}
         }
-        if self.warehouse.is_none() {
+        let Some(warehouse) = &self.warehouse else {
             let said =
                 "this stack has no warehouse: deploy it with RedshiftWorkgroupArn, RedshiftCluster or CreateRedshift";
             return Ok(Err(said.to_owned()));
-        }
+        };
         let lane = self.book.lane(dataset).await?.unwrap_or_else(|| Lane::new(dataset));
-        let runs = if all { self.runs_with_sums(dataset).await? } else { Vec::new() };
+        if lane.phase == Phase::Halted {
+            return Ok(Err(format!("`{dataset}` is halted: first `weir batch retry {dataset}`")));
+        }
+        let found = match what {
+            What::OnS3(after) => self.runs_with_sums(dataset, after.as_deref()).await?,
+            _ => Found::default(),
+        };
+        if let What::Without(run) = what
+            && (lane.phase == Phase::Loading || lane.to_load.iter().all(|one| one.run != *run))
+        {
+            let why = if lane.phase == Phase::Loading { "is being loaded; try again" } else { "waits without it" };
+            return Ok(Err(format!("`{dataset}` {why}: `weir batch status {dataset} --json` shows what waits")));
+        }
+        let shape = warehouse.shape(dataset);
         let to = |lane: &Lane| {
             // What a run is writing is loaded when it is done.
-            let done = runs.iter().filter(|one| lane.run.as_ref().is_none_or(|run| run.id != one.run));
-            let to_load = load::wait(lane, done.cloned());
-            let waiting = Lane { to_load, ..lane.clone() };
-            load::begin(&waiting, visit.now_ms())
-                .or_else(|| (waiting.to_load != lane.to_load).then(|| load::noted(&waiting)))
+            let own = |one: &&ToLoad| lane.run.as_ref().is_none_or(|run| run.id != one.run);
+            let done: Vec<ToLoad> = found.runs.iter().filter(own).cloned().collect();
+            let mut to_load = load::wait_all(lane, &done);
+            if let What::Without(run) = what {
+                to_load.retain(|one| one.run != *run);
+            }
+            let changed = to_load != lane.to_load;
+            let waiting = Lane { to_load: to_load.clone(), ..lane.clone() };
+            load::begin(&waiting, &shape, visit.now_ms()).or_else(|| changed.then(|| load::noted(lane, to_load)))
         };
         self.change(&lane, visit, to).await?;
-        Ok(Ok(self.drive(dataset, Urge::Person, visit).await?))
+        let lane = self.drive(dataset, Urge::Person, visit).await?;
+        Ok(Ok((lane, found.others, found.next)))
     }
 
     fn sums_of(&self, dataset: &str) -> Location {
         self.config.tables.join(&format!("{dataset}/sums/"))
     }
 
-    /// The runs of a dataset that left sums.
-    async fn runs_with_sums(&self, dataset: &str) -> Result<Vec<ToLoad>, Failure> {
-        let under = self.sums_of(dataset);
-        let (mut runs, mut after): (Vec<ToLoad>, Option<String>) = (Vec::new(), None);
+    /// The runs of a dataset that left sums by the present contract.
+    async fn runs_with_sums(&self, dataset: &str, behind: Option<&str>) -> Result<Found, Failure> {
+        let shape = contract(dataset).map(|contract| contract.by_day().sums_shape()).unwrap_or_default();
+        let (under, mut found) = (self.sums_of(dataset), Found::default());
+        // Behind all of that run's files: `0` is what comes after `/`.
+        let mut after = behind.map(|run| format!("{}job={run}0", under.key()));
+        let mut last: Option<(String, bool)> = None;
         loop {
             let page = self.lake.list(&under, after.as_deref()).await?;
             for object in &page.objects {
                 let below =
                     object.location.key().strip_prefix(under.key()).and_then(|below| below.strip_prefix("job="));
-                let Some((run, _)) = below.and_then(|below| below.split_once('/')) else { continue };
-                if runs.last().is_none_or(|last| last.run != run) {
-                    runs.push(ToLoad { run: run.to_owned(), empty: false });
+                let Some((run, name)) = below.and_then(|below| below.split_once('/')) else { continue };
+                if last.as_ref().is_none_or(|(known, _)| known != run) {
+                    found.others += u64::from(last.is_some_and(|(_, loadable)| !loadable));
+                    last = Some((run.to_owned(), false));
+                }
+                if let Some((_, loadable @ false)) = &mut last
+                    && name.starts_with(&shape)
+                {
+                    *loadable = true;
+                    found.runs.push(ToLoad::new(run, false));
                 }
             }
             after = page.objects.last().map(|object| object.location.key().to_owned());
-            if !page.more || runs.len() >= MOST_TAKEN_UP {
-                return Ok(runs);
+            if !page.more {
+                found.others += u64::from(last.is_some_and(|(_, loadable)| !loadable));
+                return Ok(found);
+            }
+            if found.runs.len() >= MOST_TAKEN_UP {
+                // The page may end amid a run.
+                found.next = found.runs.last().map(|one| one.run.clone());
+                return Ok(found);
             }
         }
     }

@@ -17,9 +17,13 @@ impl Event for LaneChanged<'_> {
     }
 
     fn message(&self) -> String {
-        let run = self.0.run.as_ref().map_or("no run", |run| run.id.as_str());
+        let with = match (&self.0.run, &self.0.load) {
+            (Some(run), _) => format!(" with {}", run.id),
+            (None, Some(load)) => format!(" {} of the runs that wait", load.runs),
+            (None, None) => String::new(),
+        };
         let why = self.0.failure.as_ref().map_or(String::new(), |failure| format!(": {}", failure.reason));
-        format!("Lane {} is {} with {run}{why}", self.0.name, self.0.phase)
+        format!("Lane {} is {}{with}{why}", self.0.name, self.0.phase)
     }
 
     fn facts(&self) -> Value {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use weir_orchestrator::envelope::{Asked, TakeUp, read};
+use weir_orchestrator::load::What;
 
 fn asked(name: &str) -> Asked {
     let path = format!("{}/../../events/orchestrator/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -41,7 +42,7 @@ fn the_end_of_a_load_names_the_load() {
 
 #[test]
 fn what_people_and_schedules_ask() {
-    assert_eq!(asked("load"), Asked::Load { dataset: "page_logs".into(), all: true });
+    assert_eq!(asked("load"), Asked::Load { dataset: "page_logs".into(), what: What::OnS3(None) });
     assert_eq!(asked("sweep"), Asked::Sweep);
     assert_eq!(asked("run"), Asked::Run { dataset: "page_logs".into(), take_up: TakeUp::Nothing });
     let between = TakeUp::Between(1_793_491_200_000, 1_794_463_200_000);

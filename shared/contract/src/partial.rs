@@ -11,6 +11,7 @@ use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
 use arrow_select::take::take_record_batch;
+use sha2::{Digest, Sha256};
 
 use crate::metrics::{key_of, sum_type, widest};
 use crate::plan::{Aggregation, Metric, Metrics};
@@ -53,6 +54,13 @@ impl Contract {
         keys.chain(self.sums().into_iter().map(|sum| (sum.field.name().clone(), sum.kind))).collect()
     }
 
+    /// Names the columns of [`Measured::sums`], in eight characters: Redshift takes Parquet's columns by position, so files of another
+    /// contract must be known by their names.
+    pub fn sums_shape(&self) -> String {
+        let columns = format!("{:?}", self.sums_columns());
+        hex::encode(Sha256::digest(columns)).chars().take(8).collect()
+    }
+
     /// The columns of [`Measured::sums`].
     pub fn sums_schema(&self) -> SchemaRef {
         let keys = self.metric_keys();
@@ -64,7 +72,7 @@ impl Contract {
     /// The metrics, by name, and how each is made from the columns of [`Contract::sums_schema`].
     pub fn from_sums(&self) -> Vec<(String, FromSums)> {
         let made = |metric: &Metric| match metric.how {
-            Aggregation::Count => FromSums::Count(metric.name.to_string()),
+            Aggregation::Count => FromSums::Total(metric.name.to_string()),
             Aggregation::Sum(place) => FromSums::Total(sum_of(self.name_at(place))),
             Aggregation::Avg(place) => FromSums::Mean(sum_of(self.name_at(place)), count_of(self.name_at(place))),
             Aggregation::Min(_) => FromSums::Least(metric.name.to_string()),
@@ -122,8 +130,6 @@ fn count_of(column: &str) -> String {
 /// How a metric is made again from any number of rows of sums.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromSums {
-    /// The sum of this column, a whole number.
-    Count(String),
     /// The sum of this column.
     Total(String),
     /// The sum of the first column, by that of the second.

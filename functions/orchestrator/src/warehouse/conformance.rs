@@ -22,9 +22,10 @@ pub async fn suite(
     let order = |attempt: &str, files: Option<&Location>| Order {
         token: format!("{unlike}-{attempt}"),
         dataset: "page_logs".to_owned(),
+        prepares: true,
         runs: vec![RunSums { run: unlike.to_owned(), files: files.cloned() }],
     };
-    let begun = async |order: &Order| warehouse.begin(order).await.map_err(|failure| failure.to_string());
+    let begun = async |order: &Order| warehouse.begin(order).await.map_err(|why| format!("{why:?}"));
     let ended = async |statement: &str| {
         for _ in 0..MOST_LOOKS {
             match warehouse.look(statement).await {

@@ -15,6 +15,8 @@ pub struct Order {
     pub token: String,
     /// The dataset, which is also its lane's name.
     pub dataset: String,
+    /// Whether the table and the views are to be made first, unless they are there.
+    pub prepares: bool,
     /// The runs that it replaces in the warehouse.
     pub runs: Vec<RunSums>,
 }
@@ -24,7 +26,7 @@ pub struct Order {
 pub struct RunSums {
     /// The run.
     pub run: String,
-    /// The prefix of its Parquet files, if it made any.
+    /// What the names of its Parquet files begin with, if it made any.
     pub files: Option<Location>,
 }
 
@@ -39,13 +41,26 @@ pub enum LoadState {
     Failed(String),
 }
 
+/// Why a load was not begun, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotBegun {
+    /// It was not, for certain.
+    Refused(Failure),
+    /// It may have been.
+    Unheard(Failure),
+}
+
 /// Redshift, or its twin.
 #[async_trait]
 pub trait Warehouse: Send + Sync {
     /// Begins a load, once a token; its id.
-    async fn begin(&self, order: &Order) -> Result<String, Failure>;
+    async fn begin(&self, order: &Order) -> Result<String, NotBegun>;
     /// How a load is; `None` if there is none of this id (any more).
     async fn look(&self, statement: &str) -> Result<Option<LoadState>, Failure>;
+    /// Has a load broken off. That it is, [`Warehouse::look`] says.
+    async fn cancel(&self, statement: &str) -> Result<(), Failure>;
+    /// Names what a dataset's table and views are like: they must be prepared where that is another.
+    fn shape(&self, dataset: &str) -> String;
     /// The table that a dataset's sums go to, for people.
     fn table(&self, dataset: &str) -> String;
 }

@@ -9,7 +9,7 @@ use weir_contract::contract;
 use weir_delivery::Failure;
 
 use super::sql::Place;
-use super::{LoadState, Order, Warehouse};
+use super::{LoadState, NotBegun, Order, Warehouse};
 
 /// What the template says of the warehouse.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,34 +51,51 @@ impl DataApi {
         Self { client: Client::new(config), stack: stack.to_owned(), redshift }
     }
 
+    fn name(&self) -> &str {
+        let (Target::Workgroup(name) | Target::Cluster(name)) = &self.redshift.target;
+        name
+    }
+
     fn failed<E>(&self, doing: &str, error: &SdkError<E, aws_sdk_redshiftdata::config::http::HttpResponse>) -> Failure
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let status = error.raw_response().map(|response| response.status().as_u16());
         let said = error.message().map_or_else(|| DisplayErrorContext(error).to_string(), str::to_owned);
-        let (Target::Workgroup(name) | Target::Cluster(name)) = &self.redshift.target;
-        let reason = format!("{doing} Redshift {name}: {said}");
-        match error.code() {
-            // Too many at a time: that passes, whatever its status is.
-            Some(code @ ("ActiveStatementsExceededException" | "ActiveSessionsExceededException")) => {
-                Failure::passing(code, reason)
-            }
-            code => Failure::aws(code, status, reason),
-        }
+        failure(error.code(), status, format!("{doing} Redshift {}: {said}", self.name()))
     }
+}
+
+/// By the codes of the Data API (API reference, BatchExecuteStatement).
+fn failure(code: Option<&str>, status: Option<u16>, reason: String) -> Failure {
+    match code {
+        // Too many at a time: that passes, whatever its status is.
+        Some(code @ ("ActiveStatementsExceededException" | "ActiveSessionsExceededException")) => {
+            Failure::passing(code, reason)
+        }
+        // What the template names is not there, or not so.
+        Some(code @ ("ValidationException" | "ResourceNotFoundException")) => Failure::user(code, reason),
+        code => Failure::aws(code, status, reason),
+    }
+}
+
+/// Whether an answer with this status means that nothing was begun.
+fn is_refusal(status: Option<u16>) -> bool {
+    status.is_some_and(|status| (400..500).contains(&status))
 }
 
 #[async_trait]
 impl Warehouse for DataApi {
-    async fn begin(&self, order: &Order) -> Result<String, Failure> {
-        let contract =
-            contract(&order.dataset).map_err(|error| Failure::internal("UnknownDataset", error.to_string()))?;
+    async fn begin(&self, order: &Order) -> Result<String, NotBegun> {
+        let unknown = |error: weir_contract::NoContract| Failure::internal("UnknownDataset", error.to_string());
+        let contract = contract(&order.dataset).map_err(|error| NotBegun::Refused(unknown(error)))?;
         let Redshift { target, database, secret, place } = &self.redshift;
         let (workgroup, cluster) = match target {
             Target::Workgroup(name) => (Some(name.clone()), None),
             Target::Cluster(name) => (None, Some(name.clone())),
         };
+        let mut statements = if order.prepares { place.preparation(&contract) } else { Vec::new() };
+        statements.extend(place.load(&contract, &order.runs));
         let begun = self
             .client
             .batch_execute_statement()
@@ -86,15 +103,20 @@ impl Warehouse for DataApi {
             .set_cluster_identifier(cluster)
             .database(database)
             .set_secret_arn(secret.clone())
-            .set_sqls(Some(place.statements(&contract, &order.runs)))
+            .set_sqls(Some(statements))
             .statement_name(statement_name(&self.stack, &order.dataset))
             // It may have 64 characters.
             .client_token(hex::encode(Sha256::digest(&order.token)))
             .with_event(true)
             .send()
             .await;
-        let begun = begun.map_err(|error| self.failed("load into", &error))?;
-        begun.id.ok_or_else(|| Failure::passing("NoStatementId", "Redshift began a load and did not say which"))
+        let begun = begun.map_err(|error| {
+            let status = error.raw_response().map(|response| response.status().as_u16());
+            let why = self.failed("load into", &error);
+            if is_refusal(status) { NotBegun::Refused(why) } else { NotBegun::Unheard(why) }
+        })?;
+        let nameless = || Failure::passing("NoStatementId", "Redshift began a load and did not say which");
+        begun.id.ok_or_else(|| NotBegun::Unheard(nameless()))
     }
 
     async fn look(&self, statement: &str) -> Result<Option<LoadState>, Failure> {
@@ -112,7 +134,43 @@ impl Warehouse for DataApi {
         }
     }
 
+    async fn cancel(&self, statement: &str) -> Result<(), Failure> {
+        let cancelled = self.client.cancel_statement().id(statement).send().await;
+        cancelled.map(|_| ()).map_err(|error| self.failed("break off a load of", &error))
+    }
+
+    fn shape(&self, dataset: &str) -> String {
+        let statements = contract(dataset).map(|contract| self.redshift.place.preparation(&contract));
+        let all = format!("{} {} {:?}", self.name(), self.redshift.database, statements.unwrap_or_default());
+        hex::encode(Sha256::digest(all)).chars().take(16).collect()
+    }
+
     fn table(&self, dataset: &str) -> String {
         self.redshift.place.table(dataset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_delivery::Fault;
+
+    #[test]
+    fn refusals_are_whose_fault_they_are() {
+        let of = |code, status| failure(Some(code), Some(status), String::new());
+        for (code, status, fault, passes) in [
+            ("ValidationException", 400, Fault::User, false),
+            ("ResourceNotFoundException", 400, Fault::User, false),
+            ("AccessDeniedException", 400, Fault::User, false),
+            ("ActiveStatementsExceededException", 400, Fault::External, true),
+            ("ThrottlingException", 400, Fault::External, true),
+            ("InternalServerException", 500, Fault::External, true),
+        ] {
+            let failure = of(code, status);
+            assert_eq!((failure.fault, failure.passes()), (fault, passes), "{code}");
+        }
+        assert!(failure(None, None, String::new()).passes(), "no answer");
+        let refusals = [Some(400), Some(429), Some(500), None].map(is_refusal);
+        assert_eq!(refusals, [true, true, false, false]);
     }
 }

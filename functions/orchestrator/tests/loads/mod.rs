@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::json;
 use weir_command::Location;
+use weir_contract::contract;
 use weir_lake::Lake;
 use weir_ledger::batch::{Book, Lane, Phase};
 use weir_orchestrator::warehouse::conformance;
@@ -15,7 +16,8 @@ use super::{MINUTE_MS, each_once, key, land, settle};
 async fn the_twin_keeps_the_promises_of_a_warehouse() {
     let world = World::with_warehouse();
     world.spark.written.lock().unwrap().insert("there".to_owned(), vec!["row".to_owned()]);
-    let at = |run: &str| Location::parse(&format!("s3://out-bucket/tables/page_logs/sums/job={run}/")).unwrap();
+    let at =
+        |run: &str| Location::parse(&format!("s3://out-bucket/tables/page_logs/sums/job={run}/{}", shape())).unwrap();
     let warehouse = world.orchestrator.warehouse.clone().unwrap();
     let settle = async || drop(world.warehouse.work());
     conformance::suite(warehouse.as_ref(), &at("there"), &at("nowhere"), "suite", settle).await.unwrap();
@@ -25,13 +27,21 @@ async fn the_twin_keeps_the_promises_of_a_warehouse() {
 /// The warehouse has what the runs wrote, and nothing waits.
 async fn all_loaded(world: &World, what: &str) {
     let written = world.spark.written.lock().unwrap().clone();
-    assert_eq!(*world.warehouse.rows.lock().unwrap(), written, "{what}");
+    let mut written: Vec<(String, String)> =
+        written.iter().flat_map(|(run, rows)| rows.iter().map(|row| (run.clone(), row.clone()))).collect();
+    let mut rows = world.warehouse.rows.lock().unwrap().clone();
+    (written.sort(), rows.sort());
+    assert_eq!(rows, written, "{what}");
     let lane = lane(world).await;
     assert_eq!((lane.phase, lane.to_load.len(), lane.load), (Phase::Idle, 0, None), "{what}");
 }
 
 async fn lane(world: &World) -> Lane {
     world.book.lane("page_logs").await.unwrap().unwrap()
+}
+
+fn shape() -> String {
+    contract("page_logs").unwrap().by_day().sums_shape()
 }
 
 fn load(all: bool) -> serde_json::Value {
@@ -88,7 +98,88 @@ async fn a_warehouse_that_is_down_holds_nothing_up_for_long_and_gets_all_when_it
 }
 
 #[tokio::test]
-async fn what_waits_is_loaded_with_the_next_run() {
+async fn a_run_that_can_not_be_loaded_holds_up_no_other_and_can_be_given_up() {
+    let world = World::with_warehouse();
+    land(&world, 0).await;
+    world.work_spark(true).await;
+    let broken = lane(&world).await.to_load[0].run.clone();
+    world.warehouse.broken.lock().unwrap().push(broken.clone());
+    settle(&world, true).await;
+    for n in 1..4 {
+        land(&world, n).await;
+        settle(&world, true).await;
+    }
+    each_once(&world, 4, "one is broken").await;
+    let left = lane(&world).await;
+    assert_eq!((left.phase, left.to_load.len(), left.to_load[0].run == broken), (Phase::Idle, 1, true));
+    assert_eq!(world.warehouse.rows.lock().unwrap().len(), 3);
+    assert_eq!(world.told.0.lock().unwrap().len(), 1, "said once");
+    let without = |run: &str| json!({"dataset": "page_logs", "load": {"without": run}});
+    assert!(world.deliver(&without("other")).await["error"].as_str().is_some());
+    let told = world.deliver(&without(&broken)).await;
+    assert_eq!((told["to_load"].as_u64(), told["failure"].is_null()), (Some(0), true));
+}
+
+#[tokio::test]
+async fn a_load_whose_answer_is_lost_is_the_same_load() {
+    let world = World::with_warehouse();
+    world.warehouse.deaf.store(5, SeqCst);
+    land(&world, 0).await;
+    settle(&world, true).await;
+    all_loaded(&world, "five answers lost").await;
+    assert_eq!(world.warehouse.loads(), 1);
+    assert!(world.told.0.lock().unwrap().join("").contains("does not answer"), "someone is told meanwhile");
+}
+
+#[tokio::test]
+async fn a_load_that_does_not_end_is_broken_off_and_made_again() {
+    let world = World::with_warehouse();
+    land(&world, 0).await;
+    world.work_spark(true).await;
+    for _ in 0..8 {
+        pass(5 * MINUTE_MS);
+        world.deliver(&json!({"sweep": {}})).await;
+    }
+    assert_eq!(world.warehouse.loads(), 2);
+    settle(&world, true).await;
+    all_loaded(&world, "after it was broken off").await;
+}
+
+#[tokio::test]
+async fn table_and_views_are_made_once_and_again_after_a_failure() {
+    let world = World::with_warehouse();
+    for n in 0..2 {
+        land(&world, n).await;
+        settle(&world, true).await;
+    }
+    world.warehouse.failing.store(1, SeqCst);
+    land(&world, 2).await;
+    settle(&world, true).await;
+    let prepares: Vec<bool> = world.warehouse.orders().iter().map(|order| order.prepares).collect();
+    assert_eq!(prepares, [true, false, false, true]);
+    all_loaded(&world, "in the end").await;
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_busy_lane_waits_for_it() {
+    let world = World::with_warehouse();
+    land(&world, 0).await;
+    let own = lane(&world).await.run.unwrap().id;
+    let at = format!("s3://out-bucket/tables/page_logs/sums/job={own}/{}-0.parquet", shape());
+    world.lake.put(&Location::parse(&at).unwrap(), "half".into(), "application/octet-stream").await.unwrap();
+    let told = world.deliver(&load(true)).await;
+    assert_eq!((told["phase"].as_str(), told["to_load"].as_u64()), (Some("RUNNING"), Some(0)), "not while it writes");
+    settle(&world, true).await;
+    all_loaded(&world, "once it is done").await;
+    world.spark.failing.store(usize::MAX, SeqCst);
+    land(&world, 1).await;
+    settle(&world, true).await;
+    let error = world.deliver(&load(true)).await["error"].as_str().map(str::to_owned);
+    assert!(error.is_some_and(|error| error.contains("weir batch retry page_logs")));
+}
+
+#[tokio::test]
+async fn what_waits_is_loaded_after_the_next_run() {
     let world = World::with_warehouse();
     world.warehouse.refusing.store(1, SeqCst);
     land(&world, 0).await;
@@ -96,8 +187,8 @@ async fn what_waits_is_loaded_with_the_next_run() {
     assert_eq!((lane(&world).await.to_load.len(), world.warehouse.loads()), (1, 0), "a refusal is not tried again");
     land(&world, 1).await;
     settle(&world, true).await;
-    all_loaded(&world, "with the next").await;
-    assert_eq!(world.warehouse.loads(), 1);
+    all_loaded(&world, "after the next").await;
+    assert_eq!(world.warehouse.loads(), 2);
 }
 
 #[tokio::test]
@@ -118,18 +209,24 @@ async fn everything_that_lies_on_s3_can_be_loaded_into_a_new_warehouse() {
     let world = World::with_warehouse();
     for run in 0..11 {
         for part in 0..3 {
-            let at = format!("s3://out-bucket/tables/page_logs/sums/job=r{run:02}/{part}.parquet");
+            let shape = if run == 4 { "0a1b2c3d".to_owned() } else { shape() };
+            let at = format!("s3://out-bucket/tables/page_logs/sums/job=r{run:02}/{shape}-{part}.parquet");
             let at = Location::parse(&at).unwrap();
             world.lake.put(&at, "sums".into(), "application/octet-stream").await.unwrap();
         }
-        world.spark.written.lock().unwrap().insert(format!("r{run:02}"), vec![format!("row of {run}")]);
+        if run != 4 {
+            world.spark.written.lock().unwrap().insert(format!("r{run:02}"), vec![format!("row of {run}")]);
+        }
     }
     assert_eq!(world.deliver(&load(false)).await["to_load"], 0);
-    assert_eq!(world.deliver(&load(true)).await["to_load"], 11);
+    let told = world.deliver(&load(true)).await;
+    assert_eq!((told["to_load"].as_u64(), told["by_another_contract"].as_u64()), (Some(10), Some(1)));
     pass(MINUTE_MS);
     settle(&world, true).await;
     all_loaded(&world, "all").await;
-    assert_eq!(world.warehouse.loads(), 2, "nine and two");
+    assert_eq!(world.warehouse.loads(), 2, "nine and one");
+    let behind = json!({"dataset": "page_logs", "load": {"all": true, "after": "r08"}});
+    assert_eq!(world.deliver(&behind).await["to_load"], 2);
 }
 
 #[tokio::test]

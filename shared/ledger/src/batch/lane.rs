@@ -162,10 +162,10 @@ pub fn succeeded(lane: &Lane, now_ms: u64) -> Option<Lane> {
     (lane.phase == Phase::Running).then(|| lane.step(Phase::Finishing, Some(now_ms + CLAIM_PATIENCE_MS)))
 }
 
-/// All is recorded. `watermark_ms`: when the newest of its objects landed. `to_load`: what the warehouse shall have of it, if there
-/// is one. What landed meanwhile has noted nothing, so the lane is due at once: whoever finishes goes on, and if they die the
+/// All is recorded. `watermark_ms`: when the newest of its objects landed. `to_load`: what the warehouse shall have of it, and
+/// what its table is like, if there is one. What landed meanwhile has noted nothing, so the lane is due at once: whoever finishes goes on, and if they die the
 /// sweep does.
-pub fn finished(lane: &Lane, watermark_ms: Option<u64>, to_load: Option<ToLoad>, now_ms: u64) -> Option<Lane> {
+pub fn finished(lane: &Lane, watermark_ms: Option<u64>, to_load: Option<(ToLoad, &str)>, now_ms: u64) -> Option<Lane> {
     let run = lane.run.as_ref()?;
     let idle = Lane {
         last_successful_run: Some(run.id.clone()),
@@ -179,9 +179,10 @@ pub fn finished(lane: &Lane, watermark_ms: Option<u64>, to_load: Option<ToLoad>,
     if lane.phase != Phase::Finishing {
         return None;
     }
-    let Some(to_load) = to_load else { return Some(idle) };
-    let waiting = Lane { to_load: load::wait(lane, [to_load]), ..idle };
-    load::begin(&waiting, now_ms).map(|loading| Lane { version: waiting.version, ..loading })
+    let Some((to_load, shape)) = to_load else { return Some(idle) };
+    let waiting = Lane { to_load: load::wait(lane, to_load), ..idle };
+    let loading = load::begin(&waiting, shape, now_ms);
+    Some(loading.map(|loading| Lane { version: waiting.version, ..loading }).unwrap_or(waiting))
 }
 
 /// What there is to do with a lane.
@@ -275,7 +276,7 @@ mod tests {
 
     /// A step that someone takes with a lane as they see it.
     fn any_step() -> impl Strategy<Value = (u8, u64)> {
-        (0..17u8, 0..2_000_000u64)
+        (0..20u8, 0..2_000_000u64)
     }
 
     fn take(lane: &Lane, step: u8, now_ms: u64) -> Option<Lane> {
@@ -292,10 +293,13 @@ mod tests {
             9 => resume(lane, now_ms),
             10 => succeeded(lane, now_ms),
             11 => finished(lane, Some(now_ms), None, now_ms),
-            12 => finished(lane, None, Some(ToLoad { run: format!("r{now_ms}"), empty: false }), now_ms),
+            12 => finished(lane, None, Some((ToLoad::new(&format!("r{now_ms}"), false), "s")), now_ms),
             13 => load::begun(lane, "s", now_ms),
-            14 => load::failed(lane, Failure::passing("LoadFailed", "x"), now_ms.is_multiple_of(2), now_ms),
-            15 => load::begin(lane, now_ms),
+            14 => load::failed(lane, Failure::passing("LoadFailed", "x"), now_ms),
+            15 => load::begin(lane, "s", now_ms),
+            16 => load::unheard(lane, Failure::passing("NoAnswer", "x"), now_ms),
+            17 => load::still_loading(lane, now_ms),
+            18 => Some(load::noted(lane, load::wait_all(lane, &[ToLoad::new("s3", false)]))),
             _ => load::loaded(lane, now_ms),
         }
     }
@@ -319,6 +323,7 @@ mod tests {
                     prop_assert!(lane.run.as_ref().is_some_and(|run| run.lease_until_ms <= now_ms));
                 }
                 let token = next.run.as_ref().map(|run| run.token.clone());
+                let token = token.or_else(|| next.load.as_ref().map(|load| load.token.clone()));
                 if token != last_token {
                     prop_assert!(token.iter().all(|token| tokens.insert(token.clone())), "a token came again");
                     last_token = token;

@@ -45,6 +45,9 @@ pub struct Lane {
     /// The load, while there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
+    /// What the warehouse's table and views are known to be like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<String>,
     /// When DynamoDB may forget it, in *seconds* since the epoch: the lane of a single job, once that is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_s: Option<u64>,
@@ -119,6 +122,7 @@ impl Lane {
             failure: None,
             to_load: Vec::new(),
             load: None,
+            shape: None,
             expires_s: None,
         }
     }
