@@ -30,7 +30,8 @@ async fn all_loaded(world: &World, what: &str) {
     let mut written: Vec<(String, String)> =
         written.iter().flat_map(|(run, rows)| rows.iter().map(|row| (run.clone(), row.clone()))).collect();
     let mut rows = world.warehouse.rows.lock().unwrap().clone();
-    (written.sort(), rows.sort());
+    written.sort();
+    rows.sort();
     assert_eq!(rows, written, "{what}");
     let lane = lane(world).await;
     assert_eq!((lane.phase, lane.to_load.len(), lane.load), (Phase::Idle, 0, None), "{what}");

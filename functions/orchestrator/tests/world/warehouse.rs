@@ -131,7 +131,7 @@ impl Warehouse for Mortal<WarehouseTwin> {
     }
     async fn cancel(&self, statement: &str) -> Result<(), Failure> {
         let aborted = LoadState::Failed("ABORTED: cancelled on user's request".to_owned());
-        self.fate.call(async { Ok(drop(self.inner.load(statement, Some(aborted)))) }).await
+        self.fate.call(async { Ok(self.inner.load(statement, Some(aborted))) }).await.map(|_| ())
     }
     fn shape(&self, _dataset: &str) -> String {
         "shape".to_owned()
