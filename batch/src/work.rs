@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -126,6 +127,38 @@ impl Output for Named {
     }
 }
 
+/// Where what is only looked at goes.
+struct Nowhere;
+
+impl Output for Nowhere {
+    fn create(&self, _name: &str) -> io::Result<Box<dyn Sink>> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl io::Write for Nowhere {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Nowhere {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How many objects that can't be read have their part begun again. With more of them, each of the others is tried by itself first:
+/// a part is read twice then, however many there are.
+const MOST_RESTARTS: usize = 3;
+
+/// Objects that are asked about at a time.
+const HEADS_AT_ONCE: usize = 32;
+
 #[pymethods]
 impl Aws {
     /// `credentials` is called whenever fresh ones are needed and gives `(access key, secret key, session token or None)`.
@@ -241,8 +274,11 @@ impl Aws {
         let (mut refused, mut objects) =
             if part.put_aside { self.unchanged(part.objects)? } else { (Vec::new(), part.objects) };
         let mut measured = Measured::new();
-        let mut made = Made::default();
+        let (mut made, mut restarts) = (Made::default(), 0);
         while !objects.is_empty() {
+            if restarts == MOST_RESTARTS {
+                self.put_unreadable_aside(&mut objects, &mut refused, &cleaning, part.threads)?;
+            }
             let infos = objects.iter().map(info).collect::<Result<Vec<_>, _>>()?;
             let inputs = S3Input::all(&self.lake, infos, handle);
             match clean_part(&inputs, &cleaning, &output, &settings(part.threads), part.rows) {
@@ -261,6 +297,7 @@ impl Aws {
                         return Err(to_failure(ConvertError::Data { input, reason }));
                     };
                     refused.push(Refused { uri: objects.remove(at).uri, reason });
+                    restarts += 1;
                 }
                 Err(error) => return Err(to_failure(error)),
             }
@@ -270,11 +307,40 @@ impl Aws {
         Ok((made, parts.map_err(|error| Failure::internal("Metrics", error.to_string()))?))
     }
 
-    /// Objects that are gone, or not what was claimed, and the others.
+    /// Reads each object by itself, to no end but to see whether it can be read.
+    fn put_unreadable_aside(
+        &self,
+        objects: &mut Vec<Object>,
+        refused: &mut Vec<Refused>,
+        cleaning: &Cleaning<'_>,
+        threads: usize,
+    ) -> Result<(), Failure> {
+        let mut readable = Vec::with_capacity(objects.len());
+        for object in objects.drain(..) {
+            let inputs = S3Input::all(&self.lake, vec![info(&object)?], self.runtime.handle());
+            match clean_part(&inputs, cleaning, &Nowhere, &settings(threads), false) {
+                Err(ConvertError::Data { input, reason }) if input != NOTHING => {
+                    refused.push(Refused { uri: object.uri, reason });
+                }
+                // One that is empty is no trouble among others.
+                Ok(_) | Err(ConvertError::Data { .. }) => readable.push(object),
+                Err(error) => return Err(to_failure(error)),
+            }
+        }
+        *objects = readable;
+        Ok(())
+    }
+
+    /// Objects that are gone, or not what was claimed, and the others, in their order.
     fn unchanged(&self, objects: Vec<Object>) -> Result<(Vec<Refused>, Vec<Object>), Failure> {
         let (mut refused, mut kept) = (Vec::new(), Vec::new());
-        for object in objects {
-            match self.wait(self.lake.head(&place(&object.uri)?)) {
+        let heads = objects.into_iter().map(|object| async {
+            let there = self.lake.head(&place(&object.uri)?).await;
+            Ok::<_, Failure>((object, there))
+        });
+        let heads: Vec<_> = self.wait(futures::stream::iter(heads).buffered(HEADS_AT_ONCE).try_collect())?;
+        for (object, there) in heads {
+            match there {
                 Ok(there) if there.etag.trim_matches('"') == object.etag.trim_matches('"') => {
                     kept.push(Object { etag: there.etag, size: there.size, ..object });
                 }

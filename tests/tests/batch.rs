@@ -124,6 +124,46 @@ async fn quarantine(stack: &Stack, output: &Location) -> Result<Vec<Value>, Fail
 }
 
 #[tokio::test]
+async fn objects_that_can_not_be_read_are_put_aside_and_their_neighbours_are_worked_on() -> Result<(), Failed> {
+    let _turn = TURN.lock().await;
+    let stack = Stack::open("unreadable").await?;
+    idle(&stack, "page_logs").await?;
+    // More than a part is begun again for.
+    let objects: Vec<(Location, bool)> = (0..9)
+        .map(|n| Ok::<_, Failed>((raw("page_logs", &stack.run, &format!("{n}.data"))?, n % 3 == 1)))
+        .collect::<Result<_, _>>()?;
+    for (at, good) in &objects {
+        let body = if *good { page_log(1) } else { "PAR1 and then nothing".to_owned() };
+        stack.lake.put(at, Bytes::from(body), "application/octet-stream").await?;
+    }
+    let begun = Instant::now();
+    let mut runs = std::collections::BTreeSet::new();
+    for (at, good) in &objects {
+        let uri = at.to_string();
+        let object = loop {
+            match stack.ledger.object("page_logs", &uri).await? {
+                Some(object) if matches!(object.standing, Standing::Done | Standing::Refused) => break object,
+                _ if begun.elapsed() > PATIENCE => return Err(format!("{uri} is not worked on").into()),
+                _ => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        };
+        let expected = if *good { Standing::Done } else { Standing::Refused };
+        assert_eq!(object.standing, expected, "{uri}");
+        runs.insert(object.run.ok_or("no run")?);
+    }
+    idle(&stack, "page_logs").await?;
+    let (mut rows, mut notes) = (0, Vec::new());
+    for run in &runs {
+        let report = stack.ledger.get(run).await?.and_then(|job| job.report).ok_or("no report")?;
+        rows += report.rows.unwrap_or(0);
+        notes.extend(report.notes);
+    }
+    assert_eq!(rows, 3);
+    assert_eq!(notes.iter().filter(|note| note.starts_with("not read: ")).count(), 6, "{notes:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn rust_in_a_lambda_and_rust_in_spark_make_the_same_of_every_command() -> Result<(), Failed> {
     let _turn = TURN.lock().await;
     let stack = Stack::open("same").await?;

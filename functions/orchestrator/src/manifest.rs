@@ -190,6 +190,8 @@ pub fn policy(config: &Config, manifest: &Manifest, token: &str) -> Result<Strin
         {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": buckets},
         {"Effect": "Allow", "Action": "dynamodb:UpdateItem", "Resource": "*",
          "Condition": {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [format!("token#{token}")]}}},
+        // The role has one key, if any.
+        {"Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": "*"},
         // What Glue itself does by the job's role.
         {"Effect": "Allow", "Action": ["logs:*", "cloudwatch:PutMetricData", "glue:GetJob*"], "Resource": "*"},
     ]})
