@@ -4,11 +4,12 @@
 //! record is stored durably *before* it is acknowledged, and if that store fails it is a [`Outcome::Retry`]. So a
 //! record is always in one of three places: done, in the dead letters, or still in the stream.
 //!
-//! This crate is pure. [`kinesis`] and [`firehose`] read the batches Lambda delivers and answer them; [`failure`] says whose fault an
+//! This crate is pure. [`kinesis`], [`firehose`] and [`kafka`] read the batches Lambda delivers and answer them; [`failure`] says whose fault an
 //! error is and whether trying again can help.
 
 pub mod failure;
 pub mod firehose;
+pub mod kafka;
 pub mod kinesis;
 
 pub use failure::{Advice, Failure, Fault};
