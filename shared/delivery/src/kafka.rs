@@ -112,7 +112,8 @@ fn read_record(index: usize, raw: &RawValue) -> Record {
         Err(error) => {
             let why = unreadable(format!("the event's record {index} is not as Lambda documents it: {error}"));
             // Even then look for the one thing that gives it a place.
-            let offset = serde_json::from_str(raw.get()).ok().and_then(|value: serde_json::Value| value.get("offset")?.as_i64());
+            let offset =
+                serde_json::from_str(raw.get()).ok().and_then(|value: serde_json::Value| value.get("offset")?.as_i64());
             return Record { offset, timestamp_ms: None, key: None, value: Err(why), headers: Vec::new() };
         }
     };
@@ -123,14 +124,15 @@ fn read_record(index: usize, raw: &RawValue) -> Record {
     // A byte is signed in Java, where the event is made.
     let byte = |number: i16| (-128..256).contains(&number).then_some(number as u8);
     let headers = record.headers.into_iter().flatten();
-    let headers: Option<Vec<(String, Vec<u8>)>> = headers
-        .map(|(name, bytes)| Some((name, bytes.into_iter().map(byte).collect::<Option<Vec<u8>>>()?)))
-        .collect();
+    let headers: Option<Vec<(String, Vec<u8>)>> =
+        headers.map(|(name, bytes)| Some((name, bytes.into_iter().map(byte).collect::<Option<Vec<u8>>>()?))).collect();
     let (key, value) = (decoded("key", record.key), decoded("value", record.value));
     let value = match (record.offset, &key, &headers) {
         (None, ..) => Err(unreadable(format!("the event's record {index} has no `offset`"))),
         (_, Err(why), _) => Err(why.clone()),
-        (_, _, None) => Err(unreadable(format!("a header of the event's record {index} has numbers that are no bytes"))),
+        (_, _, None) => {
+            Err(unreadable(format!("a header of the event's record {index} has numbers that are no bytes")))
+        }
         _ => value,
     };
     Record {
@@ -202,7 +204,9 @@ mod tests {
     #[test]
     fn a_record_that_can_not_be_read_is_that_record_alone() {
         let event = |record: &str| {
-            format!(r#"{{"eventSource":"aws:kafka","eventSourceArn":"a","records":{{"t-0":[{record},{{"offset":8,"value":"e30="}}]}}}}"#)
+            format!(
+                r#"{{"eventSource":"aws:kafka","eventSourceArn":"a","records":{{"t-0":[{record},{{"offset":8,"value":"e30="}}]}}}}"#
+            )
         };
         for (record, offset, word) in [
             (r#"{"offset":7,"value":"!"}"#, Some(7), "value"),
@@ -224,7 +228,13 @@ mod tests {
 
     #[test]
     fn what_is_no_kafka_batch_is_none() {
-        for payload in ["", "{}", r#"{"Records":[]}"#, r#"{"eventSource":"aws:kinesis","records":{}}"#, r#"{"eventSource":"aws:kafka","eventSourceArn":"a","records":{"t":[]}}"#] {
+        for payload in [
+            "",
+            "{}",
+            r#"{"Records":[]}"#,
+            r#"{"eventSource":"aws:kinesis","records":{}}"#,
+            r#"{"eventSource":"aws:kafka","eventSourceArn":"a","records":{"t":[]}}"#,
+        ] {
             assert_eq!(read_batch(payload), None, "{payload}");
         }
     }

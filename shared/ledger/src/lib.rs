@@ -18,6 +18,7 @@ mod dynamo;
 mod job;
 mod ledger;
 mod memory;
+pub mod positions;
 pub mod protocol;
 mod store;
 

@@ -1,0 +1,178 @@
+//! The ledger of what is read from Kafka: how far each topic-partition is committed, and who is at it.
+//!
+//! A batch of a topic-partition becomes files on S3 and one commit:
+//!
+//! 1. [`take`]: the position is leased, with a *fence* that no other taking has. What is committed already is skipped.
+//! 2. The manifest is written: the names of the files to come, which have the fence in them.
+//! 3. [`intend`]: the position names the manifest. From here on whoever takes over knows what may lie on S3.
+//! 4. The files are written, each only while the lease lasts longer than writing it may ([`may_write`]).
+//! 5. [`commit`]: the position moves and the manifest is handed on, in one transaction.
+//!
+//! Why each record is in one committed file, whatever crashes, stalls, is delivered again or cut otherwise: a commit is
+//! compare-and-swap on the record that the lease is in, so of two that are at one partition the later taking wins and the other's
+//! commit fails; and whoever takes over deletes the files of the intent that is left over, which nobody can be writing any more.
+//!
+//! Lambda delivers offsets in their order but may leave out some: a batch that was given up lies in the dead letters, and is a
+//! *gap* here until it is delivered again. A topic that was made anew begins at zero again; that is told by records that are below
+//! the position and yet newer than all that was committed, and is for a person to decide.
+
+use serde::{Deserialize, Serialize};
+
+/// How long one taking has a partition to itself: longer than a Lambda lives.
+pub const LEASE_MS: u64 = 930_000;
+
+/// The most gaps of one partition, which a record can hold.
+pub const MOST_GAPS: usize = 5_000;
+
+/// A topic-partition's record. Times are milliseconds since the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// `cluster/topic/partition`.
+    pub name: String,
+    /// Counts the writes of this record: what compare-and-swap compares.
+    pub version: u64,
+    /// Names the write that made this version.
+    pub write_token: String,
+    /// What is committed, but for the gaps; `None` before the first commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<Range>,
+    /// The newest timestamp of all that is committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_ms: Option<i64>,
+    /// Counts the takings.
+    pub fence: u64,
+    /// Until when whoever took it last has it; 0: nobody has.
+    pub lease_until_ms: u64,
+    /// What may lie on S3 and is not committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// What of it was never delivered, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Range>,
+}
+
+/// Files that are being written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The taking that they are of.
+    pub fence: u64,
+    /// Where their names are.
+    pub manifest: String,
+}
+
+/// Offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// The first.
+    pub from: i64,
+    /// The first that is none of them.
+    pub to: i64,
+}
+
+impl Range {
+    fn has(&self, offset: i64) -> bool {
+        (self.from..self.to).contains(&offset)
+    }
+}
+
+/// What came of trying to take a partition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Taking {
+    /// It is the caller's once this is stored. What [`is_wanted`] of the batch is to be written.
+    Take(Box<Position>),
+    /// All of the batch is committed.
+    Known,
+    /// Another is at it, until then at the latest.
+    Busy(u64),
+    /// The topic seems to have been made anew: this offset is committed, but this record is newer than all that is.
+    Recreated(i64),
+    /// There are so many gaps that another does not fit the record. They are to be delivered again first.
+    Full,
+}
+
+impl Position {
+    /// Of a partition that nothing was ever read of.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: 0,
+            write_token: String::new(),
+            committed: None,
+            newest_ms: None,
+            fence: 0,
+            lease_until_ms: 0,
+            intent: None,
+            gaps: Vec::new(),
+        }
+    }
+
+    fn step(&self) -> Self {
+        Self { version: self.version + 1, ..self.clone() }
+    }
+}
+
+/// Whether a record is not committed yet.
+pub fn is_wanted(position: &Position, offset: i64) -> bool {
+    position.committed.is_none_or(|all| !all.has(offset)) || position.gaps.iter().any(|gap| gap.has(offset))
+}
+
+/// Tries to take a partition for the records of a batch: `(offset, timestamp)`, in order. `None` without a record.
+pub fn take(position: &Position, records: &[(i64, Option<i64>)], now_ms: u64) -> Option<Taking> {
+    let newer = |at: Option<i64>| at.is_some_and(|at| position.newest_ms.is_some_and(|newest| at > newest));
+    let mut known = records.iter().filter(|(offset, _)| !is_wanted(position, *offset));
+    if let Some((offset, _)) = known.find(|(_, at)| newer(*at)) {
+        return Some(Taking::Recreated(*offset));
+    }
+    if !records.iter().any(|(offset, _)| is_wanted(position, *offset)) {
+        return Some(Taking::Known);
+    }
+    let (first, last) = (records.first()?.0, records.last()?.0);
+    let leaves_a_gap = position.committed.is_some_and(|all| first > all.to || last + 1 < all.from);
+    if leaves_a_gap && position.gaps.len() >= MOST_GAPS {
+        return Some(Taking::Full);
+    }
+    if position.lease_until_ms > now_ms {
+        return Some(Taking::Busy(position.lease_until_ms));
+    }
+    let taken = Position { fence: position.fence + 1, lease_until_ms: now_ms + LEASE_MS, ..position.step() };
+    Some(Taking::Take(Box::new(taken)))
+}
+
+/// The files that this manifest names are about to be written. What an intent before named must be gone by now.
+pub fn intend(position: &Position, manifest: &str) -> Position {
+    let intent = Intent { fence: position.fence, manifest: manifest.to_owned() };
+    Position { intent: Some(intent), ..position.step() }
+}
+
+/// Whether a file may be written that takes at most so long: it must not appear when another may have taken over.
+pub fn may_write(position: &Position, longest_ms: u64, now_ms: u64) -> bool {
+    now_ms + longest_ms < position.lease_until_ms
+}
+
+/// All of these offsets are on S3, in the files of the intent, or need no file. What lies between them and what was committed before
+/// becomes a gap; offsets among them that were not in the batch never come (transaction markers, compacted records).
+pub fn commit(position: &Position, done: Range, newest_ms: Option<i64>) -> Position {
+    let all = position.committed.unwrap_or(done);
+    let left_of = |gap: &Range| Range { to: gap.to.min(done.from), ..*gap };
+    let right_of = |gap: &Range| Range { from: gap.from.max(done.to), ..*gap };
+    let between = [Range { from: all.to, to: done.from }, Range { from: done.to, to: all.from }];
+    let cut = position.gaps.iter().flat_map(|gap| [left_of(gap), right_of(gap)]);
+    let mut gaps: Vec<Range> = cut.chain(between).filter(|gap| gap.from < gap.to).collect();
+    gaps.sort_by_key(|gap| gap.from);
+    Position {
+        committed: Some(Range { from: all.from.min(done.from), to: all.to.max(done.to) }),
+        newest_ms: position.newest_ms.max(newest_ms),
+        lease_until_ms: 0,
+        intent: None,
+        gaps,
+        ..position.step()
+    }
+}
+
+/// The work failed and may be tried again at once; what lies on S3 is the next one's to delete.
+pub fn release(position: &Position) -> Position {
+    Position { lease_until_ms: 0, ..position.step() }
+}
+
+#[cfg(test)]
+mod tests;
