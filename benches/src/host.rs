@@ -40,7 +40,8 @@ async fn main() -> Result<(), Failed> {
                 let begun = Instant::now();
                 let answer = function.invoke(&event?, Duration::from_secs(30), Duration::ZERO).await?;
                 times.push(ms(begun.elapsed()));
-                if answer != Answer::Response(r#"{"batchItemFailures":[]}"#.to_owned()) {
+                let done = [r#"{"batchItemFailures":[]}"#, "{}"].map(|text| Answer::Response(text.to_owned()));
+                if !done.contains(&answer) {
                     return Err(format!("the function answered {answer:?}").into());
                 }
             }
