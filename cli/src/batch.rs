@@ -151,7 +151,7 @@ impl Standing {
     }
 
     fn row(&self) -> [String; 7] {
-        let Lane { name, phase, run, failure, last_successful_run, watermark_ms, to_load, .. } = &self.lane;
+        let Lane { name, phase, run, failure, last_successful_run, watermark_ms, to_load, load, .. } = &self.lane;
         let mut why = failure.as_ref().map_or(String::new(), |failure| failure.reason.clone());
         if *phase != Phase::Loading && !to_load.is_empty() {
             why = format!("{} for the warehouse: `weir batch load {name}`. {why}", waiting(to_load.len()));
@@ -163,7 +163,11 @@ impl Standing {
         [
             name.clone(),
             phase.to_string(),
-            run.as_ref().map_or(String::new(), |run| format!("{} ({} objects)", run.id, run.objects)),
+            match (run, load) {
+                (Some(run), _) => format!("{} ({} objects)", run.id, run.objects),
+                (None, Some(load)) => format!("{} of {} into the warehouse", runs(load.runs), to_load.len()),
+                (None, None) => String::new(),
+            },
             format!("{} objects, {} bytes", self.pending.len(), self.pending_bytes()),
             last_successful_run.clone().unwrap_or_default(),
             watermark_ms
@@ -346,7 +350,7 @@ impl Wait {
             let book = stack.ledger();
             let lane = book.lane(dataset).await.map_err(Stop::aws)?.unwrap_or_else(|| Lane::new(dataset));
             let pending = book.pending(dataset, 1).await.map_err(Stop::aws)?;
-            let run = lane.run.as_ref().map_or("no run", |run| run.id.as_str());
+            let run = lane.run.as_ref().map_or(dataset, |run| run.id.as_str());
             bar.set_message(format!("{run}: {}", lane.phase));
             match (lane.phase, &lane.failure) {
                 (Phase::Halted, failure) => {
@@ -360,6 +364,9 @@ impl Wait {
                         && let Some(job) = stack.ledger().get(last).await.map_err(Stop::aws)?
                     {
                         println!("{}", describe(&job));
+                    }
+                    if !lane.to_load.is_empty() {
+                        println!("{} for the warehouse; see `weir batch status`", waiting(lane.to_load.len()));
                     }
                     return Ok(());
                 }

@@ -5,15 +5,21 @@ use weir_command::Location;
 use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::batch::{Lane, Load, Phase, ToLoad, load};
-use weir_telemetry::Trouble;
 
 use crate::drive::Urge;
 use crate::manifest::{Manifest, Outcome};
-use crate::warehouse::{LoadState, NotBegun, Order, RunSums, Warehouse};
+use crate::warehouse::{LoadState, NotBegun, Order, RunSums};
 use crate::{Orchestrator, Visit};
 
 /// The most runs that are taken up at a time, to be loaded again: they are in the lane's record.
 const MOST_TAKEN_UP: usize = 2_000;
+
+/// How long an invocation may live on after its deadline.
+const GRACE_MS: u64 = 30_000;
+
+fn failed(reason: String) -> Failure {
+    Failure::passing("LoadFailed", reason)
+}
 
 /// What a person asks to have loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +56,7 @@ impl Orchestrator {
     }
 
     pub(crate) async fn load(&self, lane: &Lane, urge: Urge, visit: &Visit) -> Result<Option<Lane>, Failure> {
-        let (Some(warehouse), Some(Load { token, runs, .. })) = (&self.warehouse, &lane.load) else {
+        let (Some(warehouse), Some(_)) = (&self.warehouse, &lane.load) else {
             // It was taken out of the template. What waits would be loaded should it come back.
             return self.change_own(lane, visit, load::given_up(lane, visit.now_ms())).await;
         };
@@ -58,28 +64,37 @@ impl Orchestrator {
         if urge == Urge::Time && lane.look_at_ms.is_some_and(|at| at > visit.now_ms()) {
             return Ok(None);
         }
+        let asking = load::ask(lane, visit.deadline_ms + GRACE_MS, visit.now_ms());
+        let Some(lane) = self.change_own(lane, visit, asking).await? else { return Ok(None) };
+        let Some(load) = &lane.load else { return Ok(None) };
+        let begun = warehouse.begin(&self.order(&lane, load)).await;
+        let now_ms = visit.now_ms();
+        match begun {
+            Ok(statement) => self.change_own(&lane, visit, load::begun(&lane, &statement, now_ms)).await,
+            Err(NotBegun::Refused(why)) if load::is_refusal(load, now_ms) => self.load_failed(&lane, why, visit).await,
+            Err(NotBegun::Unheard(why)) if load::is_over(load, now_ms) => self.load_failed(&lane, why, visit).await,
+            Err(NotBegun::Refused(why) | NotBegun::Unheard(why)) => {
+                let tells = load.asked >= 3 && !load.told;
+                if tells {
+                    let step = "Whether Redshift has it is not known, so it is asked again until it answers; the dataset's batch waits.";
+                    self.tell(&self.load_notice(&lane, why.clone(), step.to_owned()), visit).await;
+                }
+                self.change_own(&lane, visit, load::unheard(&lane, why, tells, now_ms)).await
+            }
+        }
+    }
+
+    fn order(&self, lane: &Lane, load: &Load) -> Order {
         let shape = contract(&lane.name).map(|contract| contract.by_day().sums_shape()).unwrap_or_default();
         let sums = |one: &ToLoad| RunSums {
             run: one.run.clone(),
             files: (!one.empty).then(|| self.sums_of(&lane.name).join(&format!("job={}/{shape}", one.run))),
         };
-        let order = Order {
-            token: token.clone(),
+        Order {
+            token: load.token.clone(),
             dataset: lane.name.clone(),
             prepares: load::prepares(lane),
-            runs: lane.to_load.iter().take(*runs).map(sums).collect(),
-        };
-        match warehouse.begin(&order).await {
-            Ok(statement) => self.change_own(lane, visit, load::begun(lane, &statement, visit.now_ms())).await,
-            Err(NotBegun::Refused(why)) => self.load_failed(lane, why, visit).await,
-            Err(NotBegun::Unheard(why)) => {
-                let next = load::unheard(lane, why.clone(), visit.now_ms());
-                if next.as_ref().and_then(|next| next.load.as_ref()).is_some_and(|load| load.failed > 2) {
-                    let step = "Redshift's Data API does not answer. It is asked again until it does; the dataset's batch waits.";
-                    self.tell(&self.load_notice(lane, why, step.to_owned()), visit).await;
-                }
-                self.change_own(lane, visit, next).await
-            }
+            runs: lane.to_load.iter().take(load.runs).map(sums).collect(),
         }
     }
 
@@ -89,37 +104,47 @@ impl Orchestrator {
             return self.change_own(lane, visit, load::given_up(lane, visit.now_ms())).await;
         };
         let now_ms = visit.now_ms();
-        let reason = match self.look_at_load(lane, warehouse.as_ref(), statement, visit).await? {
-            Some(LoadState::Going) => {
-                if load::is_overdue(load, now_ms)
-                    && let Err(failure) = warehouse.cancel(statement).await
-                {
-                    self.say(visit, &Trouble { doing: "break off a load that takes too long", failure: &failure });
-                }
-                return self.change_own(lane, visit, load::still_loading(lane, now_ms)).await;
+        let why = match warehouse.look(statement).await {
+            Ok(Some(LoadState::Done)) if load.shape != warehouse.shape(&lane.name) => {
+                // Another warehouse has it than the one that is named now.
+                return self.change_own(lane, visit, load::given_up(lane, now_ms)).await;
             }
-            Some(LoadState::Done) => return self.change_own(lane, visit, load::loaded(lane, now_ms)).await,
-            Some(LoadState::Failed(said)) => format!("statement {statement} is {said}"),
-            None => format!("Redshift does not know the statement {statement} any more"),
+            Ok(Some(LoadState::Done)) => return self.change_own(lane, visit, load::loaded(lane, now_ms)).await,
+            Ok(Some(LoadState::Failed(said))) => failed(format!("statement {statement} is {said}")),
+            Ok(None) => failed(format!("Redshift does not know the statement {statement} any more")),
+            Ok(Some(LoadState::Going)) if load::is_overdue(load, now_ms) => {
+                let minutes = (now_ms - load.begun_ms) / 60_000;
+                let broken_off = warehouse.cancel(statement).await;
+                let said = broken_off.map_or_else(|failure| failure.reason, |()| "it is broken off".to_owned());
+                let why = failed(format!("statement {statement} goes on for {minutes} minutes; {said}"));
+                return self.load_takes_long(lane, load, why, visit).await;
+            }
+            Ok(Some(LoadState::Going)) => {
+                return self.change_own(lane, visit, load::still_loading(lane, false, now_ms)).await;
+            }
+            Err(why) if load::is_over(load, now_ms) => why,
+            Err(why) if !why.passes() || load::is_overdue(load, now_ms) => {
+                return self.load_takes_long(lane, load, why, visit).await;
+            }
+            Err(why) => return Err(why),
         };
-        self.load_failed(lane, Failure::passing("LoadFailed", reason), visit).await
+        self.load_failed(lane, why, visit).await
     }
 
-    async fn look_at_load(
+    /// What comes of a load can't be seen, or it does not end.
+    async fn load_takes_long(
         &self,
         lane: &Lane,
-        warehouse: &dyn Warehouse,
-        statement: &str,
+        load: &Load,
+        why: Failure,
         visit: &Visit,
-    ) -> Result<Option<LoadState>, Failure> {
-        let seen = warehouse.look(statement).await;
-        if let Err(why) = &seen
-            && !why.passes()
-        {
-            let step = "The load goes on, but what comes of it can't be seen, and the dataset's batch waits for it.";
-            self.tell(&self.load_notice(lane, why.clone(), step.to_owned()), visit).await;
+    ) -> Result<Option<Lane>, Failure> {
+        if !load.told {
+            let step =
+                "Until it is over the dataset's batch waits. A transaction that someone left open may hold it up.";
+            self.tell(&self.load_notice(lane, why, step.to_owned()), visit).await;
         }
-        seen
+        self.change_own(lane, visit, load::still_loading(lane, true, visit.now_ms())).await
     }
 
     fn load_notice(&self, lane: &Lane, failure: Failure, next_step: String) -> Notice {
@@ -170,18 +195,21 @@ impl Orchestrator {
         if lane.phase == Phase::Halted {
             return Ok(Err(format!("`{dataset}` is halted: first `weir batch retry {dataset}`")));
         }
-        let found = match what {
+        let mut found = match what {
             What::OnS3(after) => self.runs_with_sums(dataset, after.as_deref()).await?,
             _ => Found::default(),
         };
-        if let What::Without(run) = what
-            && (lane.phase == Phase::Loading || lane.to_load.iter().all(|one| one.run != *run))
-        {
-            let why = if lane.phase == Phase::Loading { "is being loaded; try again" } else { "waits without it" };
-            return Ok(Err(format!("`{dataset}` {why}: `weir batch status {dataset} --json` shows what waits")));
+        if found.runs.len() > load::room(&lane) {
+            found.runs.truncate(load::room(&lane));
+            found.next = found.runs.last().map(|one| one.run.clone());
         }
         let shape = warehouse.shape(dataset);
         let to = |lane: &Lane| {
+            if let What::Without(run) = what
+                && (lane.phase == Phase::Loading || lane.to_load.iter().all(|one| one.run != *run))
+            {
+                return None;
+            }
             // What a run is writing is loaded when it is done.
             let own = |one: &&ToLoad| lane.run.as_ref().is_none_or(|run| run.id != one.run);
             let done: Vec<ToLoad> = found.runs.iter().filter(own).cloned().collect();
@@ -193,7 +221,11 @@ impl Orchestrator {
             let waiting = Lane { to_load: to_load.clone(), ..lane.clone() };
             load::begin(&waiting, &shape, visit.now_ms()).or_else(|| changed.then(|| load::noted(lane, to_load)))
         };
-        self.change(&lane, visit, to).await?;
+        let changed = self.change(&lane, visit, to).await?;
+        if changed.is_none() && matches!(what, What::Without(_)) {
+            let why = "that run does not wait, or others are just being loaded";
+            return Ok(Err(format!("{why}: `weir batch status {dataset} --json` shows which")));
+        }
         let lane = self.drive(dataset, Urge::Person, visit).await?;
         Ok(Ok((lane, found.others, found.next)))
     }

@@ -2,6 +2,8 @@
 
 use async_trait::async_trait;
 use aws_sdk_redshiftdata::Client;
+use aws_sdk_redshiftdata::config::Config;
+use aws_sdk_redshiftdata::config::retry::RetryConfig;
 use aws_sdk_redshiftdata::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_redshiftdata::types::StatusString;
 use sha2::{Digest, Sha256};
@@ -108,6 +110,9 @@ impl Warehouse for DataApi {
             // It may have 64 characters.
             .client_token(hex::encode(Sha256::digest(&order.token)))
             .with_event(true)
+            .customize()
+            // A refusal must speak of the first time it was asked for.
+            .config_override(Config::builder().retry_config(RetryConfig::disabled()))
             .send()
             .await;
         let begun = begun.map_err(|error| {

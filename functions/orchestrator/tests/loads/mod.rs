@@ -126,10 +126,28 @@ async fn a_load_whose_answer_is_lost_is_the_same_load() {
     let world = World::with_warehouse();
     world.warehouse.deaf.store(5, SeqCst);
     land(&world, 0).await;
-    settle(&world, true).await;
+    settle(&world, false).await;
     all_loaded(&world, "five answers lost").await;
     assert_eq!(world.warehouse.loads(), 1);
-    assert!(world.told.0.lock().unwrap().join("").contains("does not answer"), "someone is told meanwhile");
+    let told = world.told.0.lock().unwrap().join("");
+    assert_eq!(told.matches("is not known").count(), 1, "someone is told meanwhile: {told}");
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_repetition_does_not_mean_that_nothing_was_begun() {
+    let world = World::with_warehouse();
+    world.warehouse.deaf.store(1, SeqCst);
+    land(&world, 0).await;
+    world.work_spark(true).await;
+    world.warehouse.refusing.store(3, SeqCst);
+    for _ in 0..4 {
+        pass(5 * MINUTE_MS);
+        world.deliver(&json!({"sweep": {}})).await;
+    }
+    assert_eq!((world.warehouse.loads(), lane(&world).await.phase), (1, Phase::Loading));
+    settle(&world, true).await;
+    all_loaded(&world, "it was begun").await;
+    assert_eq!(world.warehouse.loads(), 1);
 }
 
 #[tokio::test]

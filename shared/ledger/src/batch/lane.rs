@@ -212,7 +212,7 @@ pub enum Step {
 /// The next step, for whoever looks at the lane now.
 pub fn next(lane: &Lane, now_ms: u64) -> Step {
     if lane.phase == Phase::Loading {
-        return load::next(lane);
+        return load::next(lane, now_ms);
     }
     let Some(run) = &lane.run else { return Step::Claim };
     match lane.phase {
@@ -276,7 +276,7 @@ mod tests {
 
     /// A step that someone takes with a lane as they see it.
     fn any_step() -> impl Strategy<Value = (u8, u64)> {
-        (0..20u8, 0..2_000_000u64)
+        (0..21u8, 0..2_000_000u64)
     }
 
     fn take(lane: &Lane, step: u8, now_ms: u64) -> Option<Lane> {
@@ -297,9 +297,10 @@ mod tests {
             13 => load::begun(lane, "s", now_ms),
             14 => load::failed(lane, Failure::passing("LoadFailed", "x"), now_ms),
             15 => load::begin(lane, "s", now_ms),
-            16 => load::unheard(lane, Failure::passing("NoAnswer", "x"), now_ms),
-            17 => load::still_loading(lane, now_ms),
+            16 => load::unheard(lane, Failure::passing("NoAnswer", "x"), false, now_ms),
+            17 => load::still_loading(lane, true, now_ms),
             18 => Some(load::noted(lane, load::wait_all(lane, &[ToLoad::new("s3", false)]))),
+            19 => load::ask(lane, now_ms + 1_000, now_ms),
             _ => load::loaded(lane, now_ms),
         }
     }

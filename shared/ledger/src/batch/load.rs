@@ -11,9 +11,11 @@
 //! [`MAX_ATTEMPTS`](super::lane::MAX_ATTEMPTS) attempts and no longer: what waits is loaded after the next run, or when a
 //! person asks. One run that can't be loaded is *stuck*: it holds up no other, and is tried once after each load that succeeds.
 //!
-//! A load may be repeated: it replaces what the warehouse has of its runs, in one transaction. Two of one run must not overlap. So
-//! one that was asked for and not answered is asked for by the same *token* again, by which the warehouse knows it, for as long as it
-//! takes; and the next attempt has another token, and is made only when the last one's end is known.
+//! A load may be repeated: it replaces what the warehouse has of its runs, in one transaction. Two of one run must not overlap: under
+//! snapshot isolation both would delete nothing and both insert. So an attempt has a *token*, by which the warehouse knows it, and is
+//! asked for by one at a time. If it is not answered it is asked for by the same token again, and after that no refusal counts: it may
+//! speak of the repetition alone. The next attempt has another token, and is made only when the last one's end is known, or when so
+//! much time has passed that nothing can be going on ([`LONGEST_MS`]).
 
 use serde::{Deserialize, Serialize};
 use weir_delivery::Failure;
@@ -29,6 +31,9 @@ pub const MOST_WAITING: usize = 4_000;
 
 /// How long a load may take. One of a few thousand rows takes seconds; one that waits for someone's open transaction, for ever.
 pub const LOAD_PATIENCE_MS: u64 = 1_800_000;
+
+/// Redshift ends what runs longer than a day (Data API quotas); and a margin.
+pub const LONGEST_MS: u64 = 25 * 3_600_000;
 
 /// A run whose sums wait for the warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +66,15 @@ pub struct Load {
     pub shape: String,
     /// How many attempts failed.
     pub failed: u32,
+    /// How often this one was asked for, and when first.
+    pub asked: u32,
+    /// See `asked`; 0 before.
+    pub asked_ms: u64,
+    /// Until when whoever asks has it to itself; 0: nobody does.
+    pub lease_until_ms: u64,
+    /// Whether people were told that it takes long.
+    #[serde(default)]
+    pub told: bool,
     /// The warehouse's id of it, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement: Option<String>,
@@ -71,8 +85,18 @@ pub struct Load {
 
 /// A run shall be loaded, too. Of one that waits already, the newer word counts.
 pub fn wait(lane: &Lane, run: ToLoad) -> Vec<ToLoad> {
-    let waiting = lane.to_load.iter().filter(|known| known.run != run.run).cloned();
-    in_order(waiting.chain([run.clone()]))
+    let mut waiting: Vec<ToLoad> = lane.to_load.iter().filter(|known| known.run != run.run).cloned().collect();
+    if waiting.len() >= MOST_WAITING {
+        // What has files is found on S3 again; that a run has none any more is known here alone.
+        let oldest = waiting.iter().position(|one| !one.empty).unwrap_or(0);
+        waiting.remove(oldest);
+    }
+    in_order(waiting.into_iter().chain([run]))
+}
+
+/// How many more may wait.
+pub fn room(lane: &Lane) -> usize {
+    MOST_WAITING.saturating_sub(lane.to_load.len())
 }
 
 /// Runs whose sums lie on S3 shall be loaded, too, and what was stuck is tried again. What waits already is known better.
@@ -84,7 +108,7 @@ pub fn wait_all(lane: &Lane, runs: &[ToLoad]) -> Vec<ToLoad> {
 
 /// What is stuck comes last.
 fn in_order(all: impl Iterator<Item = ToLoad>) -> Vec<ToLoad> {
-    let mut all: Vec<ToLoad> = all.take(MOST_WAITING).collect();
+    let mut all: Vec<ToLoad> = all.collect();
     all.sort_by_key(|one| one.stuck);
     all
 }
@@ -98,8 +122,23 @@ pub fn begin(lane: &Lane, shape: &str, now_ms: u64) -> Option<Lane> {
         true => (1, MAX_ATTEMPTS - 1),
         false => (lane.to_load.iter().take_while(|one| !one.stuck).count().min(MOST_AT_ONCE), 0),
     };
-    let load = Load { token: token(lane), runs, shape: shape.to_owned(), failed, statement: None, begun_ms: 0 };
+    let load = attempt(lane, runs, shape, failed);
     Some(Lane { load: Some(load), failure: None, ..lane.step(Phase::Loading, Some(now_ms)) })
+}
+
+fn attempt(lane: &Lane, runs: usize, shape: &str, failed: u32) -> Load {
+    Load {
+        token: token(lane),
+        runs,
+        shape: shape.to_owned(),
+        failed,
+        asked: 0,
+        asked_ms: 0,
+        lease_until_ms: 0,
+        told: false,
+        statement: None,
+        begun_ms: 0,
+    }
 }
 
 /// Versions of a lane rise, and a write token is unlike any other's, should the ledger have been made anew.
@@ -112,16 +151,37 @@ pub fn prepares(lane: &Lane) -> bool {
     lane.load.as_ref().is_some_and(|load| lane.shape.as_ref() != Some(&load.shape))
 }
 
+/// This invocation asks the warehouse, and nobody else does before `until_ms`, when it can't live any more. `None` while another may
+/// be asking.
+pub fn ask(lane: &Lane, until_ms: u64, now_ms: u64) -> Option<Lane> {
+    let load = lane.load.as_ref().filter(|load| lane.phase == Phase::Loading && load.lease_until_ms <= now_ms)?;
+    let asked_ms = if load.asked == 0 { now_ms } else { load.asked_ms };
+    let load = Load { asked: load.asked + 1, asked_ms, lease_until_ms: until_ms, ..load.clone() };
+    Some(Lane { load: Some(load), ..lane.step(Phase::Loading, Some(until_ms)) })
+}
+
+/// Whether a refusal means that there is no load of this token: only if it was asked for once, or so long ago that it must be over.
+pub fn is_refusal(load: &Load, now_ms: u64) -> bool {
+    load.asked <= 1 || is_over(load, now_ms)
+}
+
+/// Whether nothing of it can be going on any more.
+pub fn is_over(load: &Load, now_ms: u64) -> bool {
+    load.asked > 0 && now_ms >= load.asked_ms + LONGEST_MS
+}
+
 /// The warehouse has it, under this id.
 pub fn begun(lane: &Lane, statement: &str, now_ms: u64) -> Option<Lane> {
     let load = lane.load.as_ref().filter(|_| lane.phase == Phase::Loading)?;
-    let load = Load { statement: Some(statement.to_owned()), begun_ms: now_ms, ..load.clone() };
+    let load = Load { statement: Some(statement.to_owned()), begun_ms: now_ms, lease_until_ms: 0, ..load.clone() };
     Some(Lane { load: Some(load), failure: None, ..lane.step(Phase::Loading, Some(now_ms + RUN_PATIENCE_MS)) })
 }
 
-/// It goes on; look again.
-pub fn still_loading(lane: &Lane, now_ms: u64) -> Option<Lane> {
-    (lane.phase == Phase::Loading).then(|| lane.step(Phase::Loading, Some(now_ms + RUN_PATIENCE_MS)))
+/// It goes on; look again. `told`: people know that it takes long.
+pub fn still_loading(lane: &Lane, told: bool, now_ms: u64) -> Option<Lane> {
+    let load = lane.load.as_ref().filter(|_| lane.phase == Phase::Loading)?;
+    let load = Load { told: load.told || told, ..load.clone() };
+    Some(Lane { load: Some(load), ..lane.step(Phase::Loading, Some(now_ms + RUN_PATIENCE_MS)) })
 }
 
 /// Whether it takes too long, and shall be broken off.
@@ -129,10 +189,10 @@ pub fn is_overdue(load: &Load, now_ms: u64) -> bool {
     load.statement.is_some() && now_ms >= load.begun_ms + LOAD_PATIENCE_MS
 }
 
-/// Whether the warehouse has it is not known: it is asked by the same token again.
-pub fn unheard(lane: &Lane, why: Failure, now_ms: u64) -> Option<Lane> {
+/// Whether the warehouse has it is not known: it is asked by the same token again. `told`: people know.
+pub fn unheard(lane: &Lane, why: Failure, told: bool, now_ms: u64) -> Option<Lane> {
     let load = lane.load.as_ref().filter(|_| lane.phase == Phase::Loading)?;
-    let load = Load { failed: load.failed + 1, ..load.clone() };
+    let load = Load { lease_until_ms: 0, told: load.told || told, ..load.clone() };
     let again = lane.step(Phase::Loading, Some(now_ms + CLAIM_PATIENCE_MS));
     Some(Lane { load: Some(load), failure: Some(why), ..again })
 }
@@ -143,7 +203,7 @@ pub fn failed(lane: &Lane, why: Failure, now_ms: u64) -> Option<Lane> {
     let load = lane.load.as_ref().filter(|_| lane.phase == Phase::Loading)?;
     let failed = load.failed + 1;
     if failed < MAX_ATTEMPTS && why.passes() {
-        let load = Load { token: token(lane), runs: 1, failed, statement: None, begun_ms: 0, ..load.clone() };
+        let load = attempt(lane, 1, &load.shape, failed);
         let again = lane.step(Phase::Loading, Some(now_ms + CLAIM_PATIENCE_MS));
         return Some(Lane { load: Some(load), shape: None, failure: Some(why), ..again });
     }
@@ -151,7 +211,9 @@ pub fn failed(lane: &Lane, why: Failure, now_ms: u64) -> Option<Lane> {
     let (tried, others) = lane.to_load.split_at_checked(1).filter(|_| load.runs == 1).unwrap_or((&[], &lane.to_load));
     let stuck = tried.iter().map(|one| ToLoad { stuck: true, ..one.clone() });
     let to_load = in_order(others.iter().cloned().chain(stuck));
-    Some(Lane { to_load, shape: None, failure: Some(why), ..given_up(lane, now_ms)? })
+    // One that was stuck before says nothing of the table.
+    let shape = lane.shape.clone().filter(|_| tried.iter().any(|one| one.stuck));
+    Some(Lane { to_load, shape, failure: Some(why), ..given_up(lane, now_ms)? })
 }
 
 /// Nobody loads any more; what waits goes on waiting.
@@ -179,9 +241,10 @@ pub fn noted(lane: &Lane, to_load: Vec<ToLoad>) -> Lane {
 }
 
 /// The next step of a lane that loads.
-pub(super) fn next(lane: &Lane) -> Step {
+pub(super) fn next(lane: &Lane, now_ms: u64) -> Step {
     match &lane.load {
         Some(Load { statement: Some(_), .. }) => Step::ObserveLoad,
+        Some(load) if load.lease_until_ms > now_ms => Step::Rest,
         _ => Step::Load,
     }
 }
@@ -256,6 +319,7 @@ mod tests {
         assert_eq!((runs(&left), once_more.load.as_ref().unwrap().failed), (vec!["r0"], MAX_ATTEMPTS - 1));
         let tired = failed(&once_more, why(), 3).unwrap();
         assert_eq!((runs(&tired), begin(&tired, "shape", 4)), (vec!["r0"], None), "not before the next success");
+        assert_eq!(tired.shape.as_deref(), Some("shape"), "the table is not to blame");
         assert!(!wait_all(&tired, &[])[0].stuck, "or a person has it tried again");
     }
 
@@ -271,11 +335,17 @@ mod tests {
     fn what_was_not_heard_is_asked_by_the_same_token_for_as_long_as_it_takes() {
         let first = begin(&waiting(2), "shape", 1).unwrap();
         let mut lane = first.clone();
-        for _ in 0..10 {
-            lane = unheard(&lane, why(), 1).unwrap();
+        let refusal = |lane: &Lane, now_ms| is_refusal(lane.load.as_ref().unwrap(), now_ms);
+        for n in 0..10 {
+            let asking = ask(&lane, 900, 1).unwrap();
+            assert_eq!((lane::next(&asking, 899), ask(&asking, 900, 899)), (Step::Rest, None), "one asks at a time");
+            assert_eq!(lane::next(&asking, 900), Step::Load, "who asked may be dead");
+            assert_eq!(refusal(&asking, 1), n == 0, "a refusal may speak of the repetition alone");
+            lane = unheard(&asking, why(), false, 1).unwrap();
         }
+        assert!(refusal(&lane, 1 + LONGEST_MS), "by then it is over");
         let (was, is) = (first.load.unwrap(), lane.load.clone().unwrap());
-        assert_eq!((was.token, was.runs, lane.phase), (is.token, is.runs, Phase::Loading));
+        assert_eq!((was.token, was.runs, was.failed, lane.phase), (is.token, is.runs, is.failed, Phase::Loading));
         assert!(!is_overdue(&lane.load.unwrap(), u64::MAX), "nobody has it yet");
     }
 
@@ -291,6 +361,10 @@ mod tests {
 
     #[test]
     fn no_more_wait_than_a_record_holds() {
-        assert_eq!(wait(&waiting(MOST_WAITING), ToLoad::new("one more", false)).len(), MOST_WAITING);
+        let mut full = waiting(MOST_WAITING);
+        full.to_load[0].empty = true;
+        let all = wait(&full, ToLoad::new("one more", false));
+        let kept = [&all[0], &all[1], &all[MOST_WAITING - 1]].map(|one| one.run.as_str());
+        assert_eq!((all.len(), kept, room(&full)), (MOST_WAITING, ["r0", "r2", "one more"], 0));
     }
 }

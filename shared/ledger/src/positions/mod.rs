@@ -2,7 +2,8 @@
 //!
 //! A batch of a topic-partition becomes files on S3 and one commit:
 //!
-//! 1. [`take`]: the position is leased, with a *fence* that no other taking has. What is committed already is skipped.
+//! 1. [`take`]: the position is leased, with a *fence* that no other taking has. What is committed already is skipped. If an intent is
+//!    left over, its files are deleted, and [`cleared`] says so.
 //! 2. The manifest is written: the names of the files to come, which have the fence in them.
 //! 3. [`intend`]: the position names the manifest. From here on whoever takes over knows what may lie on S3.
 //! 4. The files are written, each only while the lease lasts longer than writing it may ([`may_write`]).
@@ -18,11 +19,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How long one taking has a partition to itself: longer than a Lambda lives.
-pub const LEASE_MS: u64 = 930_000;
+/// The most gaps of one partition that are remembered. Most are no loss: a transaction's marker between two batches is one.
+pub const MOST_GAPS: usize = 1_000;
 
-/// The most gaps of one partition, which a record can hold.
-pub const MOST_GAPS: usize = 5_000;
+/// A producer's clock may be wrong. Times further in the future than this tell nothing.
+pub const SANE_MS: u64 = 86_400_000;
 
 /// A topic-partition's record. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,8 +87,6 @@ pub enum Taking {
     Busy(u64),
     /// The topic seems to have been made anew: this offset is committed, but this record is newer than all that is.
     Recreated(i64),
-    /// There are so many gaps that another does not fit the record. They are to be delivered again first.
-    Full,
 }
 
 impl Position {
@@ -116,9 +115,19 @@ pub fn is_wanted(position: &Position, offset: i64) -> bool {
     position.committed.is_none_or(|all| !all.has(offset)) || position.gaps.iter().any(|gap| gap.has(offset))
 }
 
-/// Tries to take a partition for the records of a batch: `(offset, timestamp)`, in order. `None` without a record.
-pub fn take(position: &Position, records: &[(i64, Option<i64>)], now_ms: u64) -> Option<Taking> {
-    let newer = |at: Option<i64>| at.is_some_and(|at| position.newest_ms.is_some_and(|newest| at > newest));
+/// The newest time that tells something.
+pub fn newest_of(records: &[(i64, Option<i64>)], now_ms: u64) -> Option<i64> {
+    let sane = i64::try_from(now_ms + SANE_MS).unwrap_or(i64::MAX);
+    records.iter().filter_map(|(_, at)| *at).filter(|at| *at <= sane).max()
+}
+
+/// Tries to take a partition for the records of a batch: `(offset, timestamp)`, in order. `until_ms`: when the caller can't live any
+/// more. `None` without a record.
+pub fn take(position: &Position, records: &[(i64, Option<i64>)], until_ms: u64, now_ms: u64) -> Option<Taking> {
+    records.first()?;
+    let newer = |at: Option<i64>| {
+        newest_of(&[(0, at)], now_ms).is_some_and(|at| position.newest_ms.is_some_and(|newest| at > newest))
+    };
     let mut known = records.iter().filter(|(offset, _)| !is_wanted(position, *offset));
     if let Some((offset, _)) = known.find(|(_, at)| newer(*at)) {
         return Some(Taking::Recreated(*offset));
@@ -126,22 +135,27 @@ pub fn take(position: &Position, records: &[(i64, Option<i64>)], now_ms: u64) ->
     if !records.iter().any(|(offset, _)| is_wanted(position, *offset)) {
         return Some(Taking::Known);
     }
-    let (first, last) = (records.first()?.0, records.last()?.0);
-    let leaves_a_gap = position.committed.is_some_and(|all| first > all.to || last + 1 < all.from);
-    if leaves_a_gap && position.gaps.len() >= MOST_GAPS {
-        return Some(Taking::Full);
-    }
     if position.lease_until_ms > now_ms {
         return Some(Taking::Busy(position.lease_until_ms));
     }
-    let taken = Position { fence: position.fence + 1, lease_until_ms: now_ms + LEASE_MS, ..position.step() };
+    let taken = Position { fence: position.fence + 1, lease_until_ms: until_ms, ..position.step() };
     Some(Taking::Take(Box::new(taken)))
 }
 
-/// The files that this manifest names are about to be written. What an intent before named must be gone by now.
-pub fn intend(position: &Position, manifest: &str) -> Position {
+/// The intent of a taking before, whose files must be deleted now: nobody can be writing them any more.
+pub fn left_over(position: &Position) -> Option<&Intent> {
+    position.intent.as_ref().filter(|intent| intent.fence != position.fence)
+}
+
+/// They are gone.
+pub fn cleared(position: &Position) -> Position {
+    Position { intent: None, ..position.step() }
+}
+
+/// The files that this manifest names are about to be written. `None` while there are files left over.
+pub fn intend(position: &Position, manifest: &str) -> Option<Position> {
     let intent = Intent { fence: position.fence, manifest: manifest.to_owned() };
-    Position { intent: Some(intent), ..position.step() }
+    left_over(position).is_none().then(|| Position { intent: Some(intent), ..position.step() })
 }
 
 /// Whether a file may be written that takes at most so long: it must not appear when another may have taken over.
@@ -150,28 +164,44 @@ pub fn may_write(position: &Position, longest_ms: u64, now_ms: u64) -> bool {
 }
 
 /// All of these offsets are on S3, in the files of the intent, or need no file. What lies between them and what was committed before
-/// becomes a gap; offsets among them that were not in the batch never come (transaction markers, compacted records).
-pub fn commit(position: &Position, done: Range, newest_ms: Option<i64>) -> Position {
+/// becomes a gap; offsets among them that were not in the batch never come (transaction markers, compacted records). `newest_ms` is
+/// [`newest_of`] *all* records of the batch. Gaps that are too many to be remembered come back, the narrowest first: they are to be
+/// told, and what they lack is skipped if it ever comes. `None` while there are files left over.
+pub fn commit(position: &Position, done: Range, newest_ms: Option<i64>) -> Option<(Position, Vec<Range>)> {
+    if left_over(position).is_some() {
+        return None;
+    }
     let all = position.committed.unwrap_or(done);
     let left_of = |gap: &Range| Range { to: gap.to.min(done.from), ..*gap };
     let right_of = |gap: &Range| Range { from: gap.from.max(done.to), ..*gap };
     let between = [Range { from: all.to, to: done.from }, Range { from: done.to, to: all.from }];
     let cut = position.gaps.iter().flat_map(|gap| [left_of(gap), right_of(gap)]);
     let mut gaps: Vec<Range> = cut.chain(between).filter(|gap| gap.from < gap.to).collect();
+    gaps.sort_by_key(|gap| gap.to - gap.from);
+    let forgotten = gaps.drain(..gaps.len().saturating_sub(MOST_GAPS)).collect();
     gaps.sort_by_key(|gap| gap.from);
-    Position {
+    let next = Position {
         committed: Some(Range { from: all.from.min(done.from), to: all.to.max(done.to) }),
         newest_ms: position.newest_ms.max(newest_ms),
         lease_until_ms: 0,
         intent: None,
         gaps,
         ..position.step()
-    }
+    };
+    Some((next, forgotten))
 }
 
-/// The work failed and may be tried again at once; what lies on S3 is the next one's to delete.
-pub fn release(position: &Position) -> Position {
-    Position { lease_until_ms: 0, ..position.step() }
+/// The work failed and may be tried again soon; what lies on S3 is the next one's to delete. A file that was given up may still appear
+/// for as long as writing one takes.
+pub fn release(position: &Position, longest_ms: u64, now_ms: u64) -> Position {
+    let own = position.intent.as_ref().is_some_and(|intent| intent.fence == position.fence);
+    let until_ms = if own { position.lease_until_ms.min(now_ms + longest_ms) } else { 0 };
+    Position { lease_until_ms: until_ms, ..position.step() }
+}
+
+/// A person says that the topic was made anew. The fence goes on, so that files have new names.
+pub fn anew(position: &Position) -> Position {
+    Position { committed: None, newest_ms: None, gaps: Vec::new(), ..position.step() }
 }
 
 #[cfg(test)]

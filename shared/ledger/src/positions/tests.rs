@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const LEASE_MS: u64 = 330_000;
+
 fn batch(offsets: std::ops::RangeInclusive<i64>) -> Vec<(i64, Option<i64>)> {
     offsets.map(|offset| (offset, Some(1_000 + offset))).collect()
 }
@@ -12,32 +14,44 @@ fn span(records: &[(i64, Option<i64>)]) -> Range {
     Range { from: records[0].0, to: records[records.len() - 1].0 + 1 }
 }
 
-fn newest(records: &[(i64, Option<i64>)]) -> Option<i64> {
-    records.iter().filter_map(|(_, at)| *at).max()
+fn taken(position: &Position, records: &[(i64, Option<i64>)], now_ms: u64) -> Option<Taking> {
+    take(position, records, now_ms + LEASE_MS, now_ms)
 }
 
 fn committed(position: &Position, records: &[(i64, Option<i64>)], now_ms: u64) -> Position {
-    let Some(Taking::Take(taken)) = take(position, records, now_ms) else { panic!("not taken") };
-    commit(&intend(&taken, "manifest"), span(records), newest(records))
+    let Some(Taking::Take(taken)) = taken(position, records, now_ms) else { panic!("not taken") };
+    commit(&intend(&taken, "manifest").unwrap(), span(records), newest_of(records, now_ms)).unwrap().0
 }
 
 #[test]
 fn a_partition_is_taken_by_one_and_committed_once() {
     let new = Position::new("c/t/0");
     let first = batch(10..=19);
-    let Some(Taking::Take(taken)) = take(&new, &first, 5) else { panic!() };
-    assert_eq!((taken.fence, taken.lease_until_ms), (1, 5 + LEASE_MS));
-    assert_eq!(take(&taken, &first, 6), Some(Taking::Busy(5 + LEASE_MS)));
-    assert!(may_write(&taken, 1_000, 5) && !may_write(&taken, LEASE_MS, 5));
-    let done = commit(&intend(&taken, "m"), span(&first), newest(&first));
+    let Some(Taking::Take(own)) = taken(&new, &first, 5) else { panic!() };
+    assert_eq!((own.fence, own.lease_until_ms), (1, 5 + LEASE_MS));
+    assert_eq!(taken(&own, &first, 6), Some(Taking::Busy(5 + LEASE_MS)));
+    assert!(may_write(&own, 1_000, 5) && !may_write(&own, LEASE_MS, 5));
+    let (done, _) = commit(&intend(&own, "m").unwrap(), span(&first), newest_of(&first, 6)).unwrap();
     assert_eq!(
         (done.committed, done.newest_ms, &done.intent, done.lease_until_ms),
         (Some(Range { from: 10, to: 20 }), Some(1_019), &None, 0)
     );
-    assert_eq!(take(&done, &first, 6), Some(Taking::Known), "delivered again");
-    let Some(Taking::Take(over)) = take(&taken, &first, 5 + LEASE_MS) else { panic!() };
-    assert_eq!(over.fence, 2, "its files have other names");
-    assert_eq!(take(&new, &[], 1), None);
+    assert_eq!(taken(&done, &first, 6), Some(Taking::Known), "delivered again");
+    assert_eq!(taken(&new, &[], 1), None);
+}
+
+#[test]
+fn what_is_left_over_is_cleared_before_anything_else() {
+    let first = batch(0..=9);
+    let Some(Taking::Take(own)) = taken(&Position::new("p"), &first, 5) else { panic!() };
+    let intended = intend(&own, "first").unwrap();
+    let released = release(&intended, 60_000, 10);
+    assert_eq!(taken(&released, &first, 11), Some(Taking::Busy(60_010)), "a file may still appear");
+    assert_eq!(release(&own, 60_000, 10).lease_until_ms, 0, "none can");
+    let Some(Taking::Take(over)) = taken(&intended, &first, 5 + LEASE_MS) else { panic!() };
+    assert_eq!((over.fence, left_over(&over).unwrap().manifest.as_str()), (2, "first"));
+    assert_eq!((intend(&over, "second"), commit(&over, span(&first), None)), (None, None));
+    assert!(commit(&cleared(&over), span(&first), None).is_some(), "a batch without a good row needs no file");
 }
 
 #[test]
@@ -58,29 +72,43 @@ fn what_was_left_out_is_a_gap_until_it_comes() {
 #[test]
 fn a_topic_that_was_made_anew_is_no_repetition() {
     let done = committed(&Position::new("p"), &batch(0..=9), 1);
-    let anew = [(0, Some(5_000)), (1, Some(5_001))];
-    assert_eq!(take(&done, &anew, 2), Some(Taking::Recreated(0)));
-    // Across the position, too: the first ten of it would be skipped in silence.
+    let anew_records = [(0, Some(5_000)), (1, Some(5_001))];
+    assert_eq!(taken(&done, &anew_records, 2), Some(Taking::Recreated(0)));
+    // Across the position, too: the first of it would be skipped in silence.
     let across: Vec<_> = (8..12).map(|offset| (offset, Some(5_000 + offset))).collect();
-    assert_eq!(take(&done, &across, 2), Some(Taking::Recreated(8)));
-    assert_eq!(take(&done, &[(3, None)], 2), Some(Taking::Known), "without a time nothing is told");
+    assert_eq!(taken(&done, &across, 2), Some(Taking::Recreated(8)));
+    assert_eq!(taken(&done, &[(3, None)], 2), Some(Taking::Known), "without a time nothing is told");
+    let Some(Taking::Take(next)) = taken(&anew(&done), &anew_records, 2) else { panic!() };
+    assert_eq!(next.fence, 2, "its files are others");
+    // A clock that is wrong by years hides nothing from then on.
+    let wrong = committed(&done, &[(10, Some(i64::MAX))], 3);
+    assert_eq!((wrong.newest_ms, taken(&wrong, &anew_records, 4)), (done.newest_ms, Some(Taking::Recreated(0))));
 }
 
 #[test]
-fn gaps_do_not_outgrow_the_record() {
-    let mut full = committed(&Position::new("p"), &batch(0..=0), 1);
-    full.gaps = (0..MOST_GAPS as i64).map(|n| Range { from: -3 * n - 2, to: -3 * n - 1 }).rev().collect();
-    full.committed = Some(Range { from: -3 * MOST_GAPS as i64, to: 1 });
-    assert_eq!(take(&full, &batch(5..=6), 2), Some(Taking::Full));
-    assert!(matches!(take(&full, &batch(1..=6), 2), Some(Taking::Take(_))), "without another gap it goes on");
-    assert!(matches!(take(&full, &batch(-2..=-2), 2), Some(Taking::Take(_))), "and gaps are filled");
+fn gaps_do_not_outgrow_the_record_and_what_is_forgotten_is_told() {
+    let mut position = committed(&Position::new("p"), &batch(0..=0), 1);
+    let mut told = Vec::new();
+    for n in 1..=MOST_GAPS as i64 + 2 {
+        // A marker after each batch, and once a batch that was given up.
+        let width = if n == 1 { 50 } else { 1 };
+        let first = position.committed.unwrap().to + width;
+        let records = batch(first..=first);
+        let Some(Taking::Take(own)) = taken(&position, &records, 2) else { panic!() };
+        let (next, forgotten) = commit(&own, span(&records), None).unwrap();
+        position = next;
+        told.extend(forgotten);
+    }
+    assert_eq!((position.gaps.len(), told.len()), (MOST_GAPS, 2));
+    assert_eq!(position.gaps[0], Range { from: 1, to: 51 }, "the wide one is remembered");
 }
 
-/// A world of one partition: its record, the files on S3 by name, and the manifests that are committed.
+/// A world of one partition: its record, the files on S3 by name, files that are under way, and the manifests that are committed.
 #[derive(Default)]
 struct World {
     position: Option<Position>,
     files: BTreeMap<String, Vec<i64>>,
+    under_way: Vec<(u64, String, Vec<i64>)>,
     manifests: BTreeMap<String, Vec<String>>,
     handed_on: BTreeSet<String>,
     now_ms: u64,
@@ -111,94 +139,134 @@ impl World {
         fits
     }
 
+    /// Time passes; files that were under way appear when their time is up, whoever wrote them.
+    fn pass(&mut self, ms: u64) {
+        self.now_ms += ms;
+        let now_ms = self.now_ms;
+        for (_, name, offsets) in self.under_way.extract_if(.., |(at, ..)| *at <= now_ms) {
+            self.files.insert(name, offsets);
+        }
+    }
+
     fn begin(&mut self, records: Vec<(i64, Option<i64>)>) -> Option<Worker> {
-        let Some(Taking::Take(taken)) = take(&self.position(), &records, self.now_ms) else { return None };
+        let Some(Taking::Take(own)) = taken(&self.position(), &records, self.now_ms) else { return None };
         let wanted = |records: &[(i64, Option<i64>)]| -> Vec<i64> {
-            records.iter().map(|(offset, _)| *offset).filter(|offset| is_wanted(&taken, *offset)).collect()
+            records.iter().map(|(offset, _)| *offset).filter(|offset| is_wanted(&own, *offset)).collect()
         };
         // Two files a batch.
         let halves = records.split_at(records.len() / 2);
         let left = [("a", wanted(halves.0)), ("b", wanted(halves.1))];
-        let left = left.map(|(half, offsets)| (format!("{}-{}-{half}", records[0].0, taken.fence), offsets));
-        self.store(&taken).then(|| Worker { seen: *taken, records, left: left.into(), at: 0 })
+        let left = left.map(|(half, offsets)| (format!("{}-{}-{half}", records[0].0, own.fence), offsets));
+        self.store(&own).then(|| Worker { seen: *own, records, left: left.into(), at: 0 })
     }
 
     /// One step of a worker; `false` when it is through, or has lost.
-    fn step(&mut self, worker: &mut Worker) -> bool {
-        match worker.at {
+    fn step(&mut self, worker: &mut Worker, slow_ms: u64) -> bool {
+        let next = match worker.at {
             // What is left over of another goes first.
-            0 => {
-                if let Some(intent) = &worker.seen.intent {
+            0 => match left_over(&worker.seen).cloned() {
+                Some(intent) => {
                     for file in self.manifests.get(&intent.manifest).into_iter().flatten() {
                         self.files.remove(file);
                     }
+                    Some(cleared(&worker.seen))
                 }
-            }
+                None => None,
+            },
             1 => {
                 let names = worker.left.iter().map(|(name, _)| name.clone()).collect();
                 self.manifests.insert(format!("manifest-{}", worker.seen.fence), names);
+                None
             }
-            2 => {
-                let next = intend(&worker.seen, &format!("manifest-{}", worker.seen.fence));
-                if !self.store(&next) {
-                    return false;
-                }
-                worker.seen = next;
-            }
+            2 => intend(&worker.seen, &format!("manifest-{}", worker.seen.fence)),
             3 | 4 => {
-                // It may look, be stalled for a little, and write.
                 if !may_write(&worker.seen, LONGEST_MS, self.now_ms) {
                     return false;
                 }
                 let (name, offsets) = worker.left[usize::from(worker.at - 3)].clone();
-                self.files.insert(name, offsets);
+                self.under_way.push((self.now_ms + slow_ms % LONGEST_MS, name, offsets));
+                None
+            }
+            5 => {
+                // Until S3 has answered.
+                let names: BTreeSet<&String> = worker.left.iter().map(|(name, _)| name).collect();
+                if self.under_way.iter().any(|(_, name, _)| names.contains(name)) {
+                    return true;
+                }
+                None
             }
             _ => {
-                let intent = worker.seen.intent.clone().unwrap();
-                let next = commit(&worker.seen, span(&worker.records), newest(&worker.records));
+                let manifest = worker.seen.intent.clone().unwrap().manifest;
+                let newest = newest_of(&worker.records, self.now_ms);
+                let (next, _) = commit(&worker.seen, span(&worker.records), newest).unwrap();
                 if self.store(&next) {
-                    self.handed_on.insert(intent.manifest);
+                    self.handed_on.insert(manifest);
                 }
                 return false;
             }
+        };
+        if let Some(next) = next {
+            if !self.store(&next) {
+                return false;
+            }
+            worker.seen = next;
         }
         worker.at += 1;
         true
     }
+
+    /// What is committed has no offset twice, and its files are there.
+    fn is_sound(&self) -> bool {
+        let names = self.handed_on.iter().flat_map(|name| &self.manifests[name]);
+        let mut offsets = BTreeSet::new();
+        names
+            .into_iter()
+            .all(|name| self.files.get(name).is_some_and(|file| file.iter().all(|offset| offsets.insert(*offset))))
+    }
 }
 
 proptest! {
-    /// Batches cut anywhere, delivered again and again, to workers that are killed or stall at any step, while time passes: in the
-    /// end each offset is in one file, every file is committed, and no gap is left.
+    /// Batches cut anywhere, delivered again and again, to workers that are killed, give up or stall at any step, while time passes
+    /// and files are slow: what is committed is always sound, and in the end each offset is in one file, every file is committed, and
+    /// no gap is left.
     #[test]
     fn each_offset_is_in_one_committed_file(
-        steps in prop::collection::vec((0..5u8, 0..4usize, 0..40i64, 1..12i64, 0..400_000u64), 1..300),
+        steps in prop::collection::vec((0..8u8, 0..4usize, 0..40i64, 1..12i64, 0..60_000u64), 1..400),
     ) {
         let (mut world, mut workers) = (World::default(), Vec::<Worker>::new());
         for (kind, who, first, length, passes) in steps {
-            world.now_ms += passes;
+            world.pass(if kind == 7 { 5 * passes } else { passes / 4 });
             let index = who % workers.len().max(1);
             match kind {
-                // Kafka delivers from anywhere that is not behind what nobody has seen, or leaves something out.
+                // Kafka delivers from anywhere, and leaves something out.
                 0 => workers.extend(world.begin(batch(first..=first + length))),
                 1 if !workers.is_empty() => drop(workers.remove(index)),
+                2 if !workers.is_empty() => {
+                    let worker = workers.remove(index);
+                    world.store(&release(&worker.seen, LONGEST_MS, world.now_ms));
+                }
                 _ => {
                     if let Some(worker) = workers.get_mut(index)
-                        && !world.step(worker)
+                        && !world.step(worker, passes)
                     {
                         workers.remove(index);
                     }
                 }
             }
+            prop_assert!(world.is_sound());
         }
-        // Everything comes once more, to workers that live.
-        workers.clear();
+        // Everything comes once more, to workers that live; those that stalled wake up in between.
         for start in (0..=60).step_by(7) {
-            world.now_ms += LEASE_MS;
+            world.pass(LEASE_MS);
             if let Some(mut worker) = world.begin(batch(start..=start + 6)) {
-                while world.step(&mut worker) {}
+                while world.step(&mut worker, 0) {
+                    world.pass(1);
+                    workers.retain_mut(|stalled| world.step(stalled, 59_000));
+                }
             }
+            prop_assert!(world.is_sound());
         }
+        world.pass(LEASE_MS);
         let position = world.position();
         prop_assert_eq!(&position.gaps, &Vec::new());
         let of_committed: BTreeSet<&String> = world.handed_on.iter().flat_map(|name| &world.manifests[name]).collect();
