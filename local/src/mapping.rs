@@ -130,7 +130,7 @@ fn first_failure<R>(records: &[R], response: &BatchResponse, sequence_number: im
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use weir_delivery::kinesis::ItemFailure;
+    use weir_delivery::ItemFailure;
 
     const SETTINGS: Settings = Settings {
         batch_size: 3,

@@ -14,7 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use weir_delivery::kinesis::{BatchResponse, ItemFailure};
+use weir_delivery::ItemFailure;
+use weir_delivery::kinesis::BatchResponse;
 
 use crate::chaos::{self, Dice};
 use crate::mapping::{self, Batch, Ended, Next, Settings};

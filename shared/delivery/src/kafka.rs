@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::kinesis::Unreadable;
+use crate::{BatchResponse, ItemFailure};
 
 /// A batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,23 +145,7 @@ fn read_record(index: usize, raw: &RawValue) -> Record {
     }
 }
 
-/// The partial-failure response of an event source mapping with `ReportBatchItemFailures`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct BatchResponse {
-    /// Empty: all done. Otherwise Lambda delivers each partition named again, from that offset on.
-    #[serde(rename = "batchItemFailures")]
-    pub batch_item_failures: Vec<ItemFailure>,
-}
-
-/// Where a partition is to be delivered from again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ItemFailure {
-    /// Unlike Kinesis', an object.
-    #[serde(rename = "itemIdentifier")]
-    pub item_identifier: Place,
-}
-
-/// A place in a topic-partition.
+/// A place in a topic-partition: unlike Kinesis', the identifier of an item is an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// `topic-number`.
@@ -170,7 +155,7 @@ pub struct Place {
 }
 
 /// Answers a batch by the partitions that shall come again, each from an offset on: its neighbours are done.
-pub fn respond(again: impl IntoIterator<Item = (String, i64)>) -> BatchResponse {
+pub fn respond(again: impl IntoIterator<Item = (String, i64)>) -> BatchResponse<Place> {
     let failure = |(partition, offset)| ItemFailure { item_identifier: Place { partition, offset } };
     BatchResponse { batch_item_failures: again.into_iter().map(failure).collect() }
 }

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::Outcome;
+use crate::{ItemFailure, Outcome};
 
 /// A record's place in its shard. 56 decimal digits (186 bits): too large for `u128` and for a DynamoDB number, so it is
 /// compared as text, the longer being the larger.
@@ -169,21 +169,8 @@ fn find_sequence_number(raw: &str) -> Option<SequenceNumber> {
     Some(SequenceNumber::new(digits))
 }
 
-/// The partial-failure response of an event source mapping with `ReportBatchItemFailures`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct BatchResponse {
-    /// Empty: all done. Otherwise Lambda delivers again from the lowest sequence number named.
-    #[serde(rename = "batchItemFailures")]
-    pub batch_item_failures: Vec<ItemFailure>,
-}
-
-/// One record to deliver again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ItemFailure {
-    /// Its sequence number; empty means the whole batch.
-    #[serde(rename = "itemIdentifier")]
-    pub item_identifier: String,
-}
+/// The response, which names a record by its sequence number. An empty one means the whole batch.
+pub type BatchResponse = crate::BatchResponse<String>;
 
 /// Answers a batch: the first record to retry, in stream order, or nothing.
 ///

@@ -13,6 +13,23 @@ pub mod kafka;
 pub mod kinesis;
 
 pub use failure::{Advice, Failure, Fault};
+use serde::{Deserialize, Serialize};
+
+/// The partial-failure response of an event source mapping with `ReportBatchItemFailures`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct BatchResponse<I> {
+    /// Empty: all done. Otherwise Lambda delivers again from the places named.
+    #[serde(rename = "batchItemFailures")]
+    pub batch_item_failures: Vec<ItemFailure<I>>,
+}
+
+/// A record to deliver again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemFailure<I> {
+    /// Its place, as its source names it.
+    #[serde(rename = "itemIdentifier")]
+    pub item_identifier: I,
+}
 
 /// How one record ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
