@@ -11,6 +11,7 @@ use weir_telemetry::Trouble;
 use crate::config::When;
 use crate::drive::Urge;
 use crate::envelope::{Asked, TakeUp, read};
+use crate::load::Told;
 use crate::run::ROOM_PAUSE_MS;
 use crate::warehouse::redshift::statement_name;
 use crate::{Orchestrator, Visit};
@@ -48,7 +49,7 @@ impl Orchestrator {
             Asked::Run { dataset, take_up } => self.run(&dataset, &take_up, visit).await,
             Asked::Retry { dataset, replace } => self.retry(&dataset, replace, visit).await,
             Asked::Load { dataset, what } => match self.load_now(&dataset, &what, visit).await? {
-                Ok((lane, others, next)) => {
+                Ok(Told { lane, others, next }) => {
                     let mut told = self.told_of(lane, 0);
                     if let Some(members) = told.as_object_mut() {
                         members.insert("by_another_contract".to_owned(), others.into());

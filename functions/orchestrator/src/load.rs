@@ -32,6 +32,15 @@ pub enum What {
     Without(String),
 }
 
+/// What whoever asks to have something loaded is told.
+pub(crate) struct Told {
+    pub(crate) lane: Lane,
+    /// How many runs were left out, because they have sums by another contract only.
+    pub(crate) others: u64,
+    /// The run behind which there are more.
+    pub(crate) next: Option<String>,
+}
+
 /// Runs that left sums on S3.
 #[derive(Default)]
 struct Found {
@@ -174,13 +183,13 @@ impl Orchestrator {
         self.change_own(lane, visit, next).await
     }
 
-    /// Loads now. A refusal is for whoever asks, like the lane and what is said beside it.
+    /// Loads now. A refusal is for whoever asks.
     pub(crate) async fn load_now(
         &self,
         dataset: &str,
         what: &What,
         visit: &Visit,
-    ) -> Result<Result<(Lane, u64, Option<String>), String>, Failure> {
+    ) -> Result<Result<Told, String>, Failure> {
         match contract(dataset) {
             Err(error) => return Ok(Err(error.to_string())),
             Ok(contract) if !contract.has_metrics() => return Ok(Err(format!("`{dataset}` has no metrics to load"))),
@@ -227,7 +236,7 @@ impl Orchestrator {
             return Ok(Err(format!("{why}: `weir batch status {dataset} --json` shows which")));
         }
         let lane = self.drive(dataset, Urge::Person, visit).await?;
-        Ok(Ok((lane, found.others, found.next)))
+        Ok(Ok(Told { lane, others: found.others, next: found.next }))
     }
 
     fn sums_of(&self, dataset: &str) -> Location {
