@@ -37,6 +37,8 @@ def outputs(name):
 
 
 def main():
+    if not os.path.exists(WEIR) or "AWS_ENDPOINT_URL" not in os.environ:
+        sys.exit("demo.py needs the built `weir` and a running local AWS: `make demo` gives it both")
     s3, kinesis = boto3.client("s3"), boto3.client("kinesis")
     source, dest, stream = outputs("InputBucketName"), outputs("OutputBucketName"), outputs("CommandStreamName")
 
