@@ -227,8 +227,14 @@ impl Orchestrator {
                 to_load.retain(|one| one.run != *run);
             }
             let changed = to_load != lane.to_load;
-            let waiting = Lane { to_load: to_load.clone(), ..lane.clone() };
-            load::begin(&waiting, &shape, visit.now_ms()).or_else(|| changed.then(|| load::noted(lane, to_load)))
+            let mut waiting = lane.clone();
+            if matches!(what, What::OnS3(_)) {
+                // Who asks for everything may have dropped the table: an attempt that finds it gone would be a pause and a sweep.
+                waiting.shape = None;
+            }
+            let noted = load::noted(&waiting, to_load.clone());
+            waiting.to_load = to_load;
+            load::begin(&waiting, &shape, visit.now_ms()).or_else(|| changed.then_some(noted))
         };
         let changed = self.change(&lane, visit, to).await?;
         if changed.is_none() && matches!(what, What::Without(_)) {
