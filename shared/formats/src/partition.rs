@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
 use arrow_select::take::take_record_batch;
 use crossbeam_channel::unbounded;
 use weir_command::{Compression, Format};
@@ -35,7 +35,11 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(contract: &Contract) -> Result<Self, ArrowError> {
-        let (schema, names) = (contract.schema(), contract.partition_by());
+        Self::of(&contract.schema(), &contract.partition_by())
+    }
+
+    /// For rows of this schema, and the columns that are folders.
+    pub(crate) fn of(schema: &Schema, names: &[&str]) -> Result<Self, ArrowError> {
         let folders = names.iter().map(|name| Ok((schema.index_of(name)?, (*name).to_owned())));
         let folders = folders.collect::<Result<Vec<_>, ArrowError>>()?;
         let kept = (0..schema.fields().len()).filter(|place| folders.iter().all(|(folder, _)| folder != place));

@@ -47,6 +47,13 @@ async fn reads(lake: &dyn Lake, under: &Location) -> Result<(), String> {
     expect("no bytes", lake.get(&at, None, 0, 0).await, Bytes::new())?;
     put(lake, &at, b"changed!!!").await?;
     expect_code("reading with an old etag", lake.get(&at, Some(&first.etag), 0, 3).await, "PreconditionFailed")?;
+    let again = lake.put_new(&at, Bytes::from_static(b"new"), "text/csv").await;
+    expect_code("a new object where there is one", again, "PreconditionFailed")?;
+    expect("which stays", lake.get(&at, None, 0, 10).await, Bytes::from_static(b"changed!!!"))?;
+    let free = under.join("new");
+    lake.delete(std::slice::from_ref(&free)).await.map_err(|failure| failure.reason)?;
+    expect("a new object", lake.put_new(&free, Bytes::from_static(b"new"), "text/csv").await, ())?;
+    expect("is there", lake.get(&free, None, 0, 3).await, Bytes::from_static(b"new"))?;
     expect_code("head of nothing", lake.head(&under.join("nothing")).await, "NoSuchKey")?;
     expect_code("read of nothing", lake.get(&under.join("nothing"), None, 0, 1).await, "NoSuchKey")?;
     let elsewhere = Location::parse("s3://weir-no-such-bucket/x").map_err(|error| error.to_string())?;

@@ -101,6 +101,10 @@ pub trait Lake: Send + Sync + 'static {
     /// Writes a whole object.
     async fn put(&self, at: &Location, bytes: Bytes, content_type: &str) -> Result<(), Failure>;
 
+    /// Writes a whole object if there is none; `PreconditionFailed` if there is. One whose answer was lost fails the same way when it
+    /// is repeated.
+    async fn put_new(&self, at: &Location, bytes: Bytes, content_type: &str) -> Result<(), Failure>;
+
     /// Removes objects; those that aren't there are no error.
     async fn delete(&self, all: &[Location]) -> Result<(), Failure>;
 

@@ -123,6 +123,16 @@ impl Lake for MemoryLake {
         self.state().store(at, bytes, attributes)
     }
 
+    async fn put_new(&self, at: &Location, bytes: Bytes, content_type: &str) -> Result<(), Failure> {
+        let attributes = Attributes { content_type: Some(content_type.to_owned()), ..Attributes::default() };
+        let mut state = self.state();
+        match state.object(at) {
+            Ok(_) => Err(Failure::passing("PreconditionFailed", format!("write {at}: there is an object already"))),
+            Err(failure) if failure.code == "NoSuchKey" => state.store(at, bytes, attributes),
+            Err(failure) => Err(failure),
+        }
+    }
+
     async fn delete(&self, all: &[Location]) -> Result<(), Failure> {
         for at in all {
             self.state().bucket(at)?.remove(at.key());

@@ -164,6 +164,9 @@ impl Lake for Mortal<MemoryLake> {
     async fn put(&self, at: &Location, bytes: Bytes, content_type: &str) -> Result<(), Failure> {
         self.fate.call(self.inner.put(at, bytes, content_type)).await
     }
+    async fn put_new(&self, at: &Location, bytes: Bytes, content_type: &str) -> Result<(), Failure> {
+        self.fate.call(self.inner.put_new(at, bytes, content_type)).await
+    }
     async fn delete(&self, all: &[Location]) -> Result<(), Failure> {
         self.fate.call(self.inner.delete(all)).await
     }

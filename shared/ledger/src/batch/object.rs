@@ -46,6 +46,9 @@ pub struct Landed {
     /// Which claim of that run, as its lane numbers them: a run that is made again claims anew.
     #[serde(default)]
     pub claim: u64,
+    /// Whether it is a [list of files](crate::positions::Manifest) that were committed with it, instead of data.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_list: bool,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -82,20 +85,7 @@ pub enum Landing {
 
 /// Decides an event on what is stored.
 pub fn land(stored: Option<&Landed>, dataset: &str, uri: &str, version: Version) -> Landing {
-    let Some(known) = stored else {
-        return Landing::Pending(Landed {
-            dataset: dataset.to_owned(),
-            uri: uri.to_owned(),
-            version_of: version,
-            standing: Standing::Pending,
-            run: None,
-            claim: 0,
-            newer: None,
-            reason: None,
-            version: 1,
-            write_token: String::new(),
-        });
-    };
+    let Some(known) = stored else { return Landing::Pending(new(dataset, uri, version)) };
     let newest = known.newer.as_ref().unwrap_or(&known.version_of);
     // What could not be read may land again as it was.
     let same = version.etag == newest.etag || version.etag == known.version_of.etag;
@@ -108,6 +98,29 @@ pub fn land(stored: Option<&Landed>, dataset: &str, uri: &str, version: Version)
             Landing::Conflict(Landed { newer: Some(version), version: known.version + 1, ..known.clone() })
         }
     }
+}
+
+fn new(dataset: &str, uri: &str, version: Version) -> Landed {
+    Landed {
+        dataset: dataset.to_owned(),
+        uri: uri.to_owned(),
+        version_of: version,
+        standing: Standing::Pending,
+        run: None,
+        claim: 0,
+        newer: None,
+        is_list: false,
+        reason: None,
+        version: 1,
+        write_token: String::new(),
+    }
+}
+
+/// A list of committed files, `bytes` in all. It is PENDING by the transaction that commits them, not by an event.
+pub fn list(dataset: &str, uri: &str, bytes: u64, now_ms: u64) -> Landed {
+    // Its name is unlike any other's, so it has one version.
+    let version = Version { etag: String::new(), size: bytes, sequencer: String::new(), landed_ms: now_ms };
+    Landed { is_list: true, ..new(dataset, uri, version) }
 }
 
 /// Of two versions of one key: the sequencer orders them, compared as hexadecimal numbers of which the shorter is padded on

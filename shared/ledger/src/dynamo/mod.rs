@@ -2,16 +2,17 @@
 //!
 //! | attribute | what |
 //! | --- | --- |
-//! | `pk` | `job#<id>`, `lane#<name>`, `object#<dataset>#<uri>`, `token#<token>` or `count#<counter>` |
+//! | `pk` | `job#<id>`, `lane#<name>`, `object#<dataset>#<uri>`, `token#<token>`, `position#<cluster>/<topic>/<partition>` or `count#<counter>` |
 //! | the members of the record | as they serialise, so that the console shows them |
-//! | `due_pk`, `look_at_ms` | index `due`, sparse: open jobs and lanes by when to look at them; pending objects by when they landed |
-//! | `day_pk`, `received_ms` | index `recent`: jobs by day |
+//! | `due_pk`, `look_at_ms` | index `due`, sparse: open jobs and lanes by when to look at them; pending objects by when they landed; positions with files under way by lease |
+//! | `day_pk`, `received_ms` | index `recent`: jobs by day; all positions |
 //!
 //! Both index keys are spread over [`SPREAD`] values, because one value is one DynamoDB partition (1,000 writes a
 //! second).
 
 mod book;
 mod jobs;
+mod positions;
 mod table;
 
 use aws_sdk_dynamodb::Client;

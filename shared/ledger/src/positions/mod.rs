@@ -3,21 +3,31 @@
 //! A batch of a topic-partition becomes files on S3 and one commit:
 //!
 //! 1. [`take`]: the position is leased, with a *fence* that no other taking has. What is committed already is skipped. If an intent is
-//!    left over, its files are deleted, and [`cleared`] says so.
-//! 2. The manifest is written: the names of the files to come, which have the fence in them.
+//!    left over, every name that its manifest has is *closed*: an empty file is put there, whatever is there. [`cleared`] says so.
+//! 2. The manifest is written: the names of the files to come, which are unlike any other's.
 //! 3. [`intend`]: the position names the manifest. From here on whoever takes over knows what may lie on S3.
-//! 4. The files are written, each only while the lease lasts longer than writing it may ([`may_write`]).
+//! 4. The files are written, each only if there is nothing by its name.
 //! 5. [`commit`]: the position moves and the manifest is handed on, in one transaction.
 //!
-//! Why each record is in one committed file, whatever crashes, stalls, is delivered again or cut otherwise: a commit is
-//! compare-and-swap on the record that the lease is in, so of two that are at one partition the later taking wins and the other's
-//! commit fails; and whoever takes over deletes the files of the intent that is left over, which nobody can be writing any more.
+//! Why each record is in one committed file, and in no other, whatever crashes, stalls, is delivered again or cut otherwise: a commit
+//! is compare-and-swap on the record that the lease is in, so of two that are at one partition the later taking wins and the other's
+//! commit fails; and a file of the other that is late, by an hour if need be, finds its name closed. The lease only keeps two from
+//! doing the same work; nothing is wrong if a clock is.
 //!
 //! Lambda delivers offsets in their order but may leave out some: a batch that was given up lies in the dead letters, and is a
 //! *gap* here until it is delivered again. A topic that was made anew begins at zero again; that is told by records that are below
 //! the position and yet newer than all that was committed, and is for a person to decide.
 
+pub mod conformance;
+mod manifest;
+mod memory;
+mod store;
+
 use serde::{Deserialize, Serialize};
+
+pub use manifest::{Listed, Manifest};
+pub use memory::MemoryPositions;
+pub use store::Positions;
 
 /// The most gaps of one partition that are remembered. Most are no loss: a transaction's marker between two batches is one.
 pub const MOST_GAPS: usize = 1_000;
@@ -30,7 +40,7 @@ pub const SANE_MS: u64 = 86_400_000;
 pub struct Position {
     /// `cluster/topic/partition`.
     pub name: String,
-    /// Counts the writes of this record: what compare-and-swap compares.
+    /// Counts the steps of this record: what compare-and-swap compares. Several steps may be stored at once.
     pub version: u64,
     /// Names the write that made this version.
     pub write_token: String,
@@ -142,12 +152,12 @@ pub fn take(position: &Position, records: &[(i64, Option<i64>)], until_ms: u64, 
     Some(Taking::Take(Box::new(taken)))
 }
 
-/// The intent of a taking before, whose files must be deleted now: nobody can be writing them any more.
+/// The intent of a taking before, whose names must be closed now.
 pub fn left_over(position: &Position) -> Option<&Intent> {
     position.intent.as_ref().filter(|intent| intent.fence != position.fence)
 }
 
-/// They are gone.
+/// They are closed.
 pub fn cleared(position: &Position) -> Position {
     Position { intent: None, ..position.step() }
 }
@@ -156,11 +166,6 @@ pub fn cleared(position: &Position) -> Position {
 pub fn intend(position: &Position, manifest: &str) -> Option<Position> {
     let intent = Intent { fence: position.fence, manifest: manifest.to_owned() };
     left_over(position).is_none().then(|| Position { intent: Some(intent), ..position.step() })
-}
-
-/// Whether a file may be written that takes at most so long: it must not appear when another may have taken over.
-pub fn may_write(position: &Position, longest_ms: u64, now_ms: u64) -> bool {
-    now_ms + longest_ms < position.lease_until_ms
 }
 
 /// All of these offsets are on S3, in the files of the intent, or need no file. What lies between them and what was committed before
@@ -191,12 +196,9 @@ pub fn commit(position: &Position, done: Range, newest_ms: Option<i64>) -> Optio
     Some((next, forgotten))
 }
 
-/// The work failed and may be tried again soon; what lies on S3 is the next one's to delete. A file that was given up may still appear
-/// for as long as writing one takes.
-pub fn release(position: &Position, longest_ms: u64, now_ms: u64) -> Position {
-    let own = position.intent.as_ref().is_some_and(|intent| intent.fence == position.fence);
-    let until_ms = if own { position.lease_until_ms.min(now_ms + longest_ms) } else { 0 };
-    Position { lease_until_ms: until_ms, ..position.step() }
+/// The work failed and may be tried again; the names of its files are the next one's to close.
+pub fn release(position: &Position) -> Position {
+    Position { lease_until_ms: 0, ..position.step() }
 }
 
 /// A person says that the topic was made anew. The fence goes on, so that files have new names.
