@@ -68,7 +68,7 @@ impl Config {
         let dead_letter_bucket = variables.text("DEAD_LETTER_BUCKET");
         let alert_topic_arn = variables.text("ALERT_TOPIC_ARN");
         let glue_job = variables.text("GLUE_JOB");
-        let places = ["RAW", "TABLES", "RUNS"].map(|name| variables.parsed::<Place>(name));
+        let places = ["RAW", "TABLES", "RUNS"].map(|name| variables.parsed::<Location>(name));
         let sources = variables.parsed("SOURCE_ALLOW_LIST").unwrap_or_default();
         let dests = variables.parsed("DEST_ALLOW_LIST").unwrap_or_default();
         let when = variables.one_of("BATCH_WHEN", when, "`landing` or `off-peak`");
@@ -81,7 +81,7 @@ impl Config {
         let ([Some(raw), Some(tables), Some(runs)], Some(when), Some(off_peak)) = (places, when, off_peak) else {
             return Err("a setting is missing".to_owned());
         };
-        let (raw, tables, runs) = (raw.0, tables.0, runs.0);
+        let [raw, tables, runs] = [raw, tables, runs].map(|place| place.as_prefix());
         Ok(Self {
             stack,
             ledger_table,
@@ -126,17 +126,6 @@ fn is_role(arn: &str) -> bool {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     let plain = |c: char| c.is_ascii_alphanumeric() || "+=,.@_/-".contains(c);
     matches!(parts.as_slice(), ["arn", _, "iam", "", _, name] if name.starts_with("role/") && name.chars().all(plain))
-}
-
-/// A prefix.
-struct Place(Location);
-
-impl std::str::FromStr for Place {
-    type Err = weir_command::LocationError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(Location::parse(text)?.as_prefix()))
-    }
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ mod tests {
             let file = to_parquet(rows).unwrap();
             ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().next().unwrap().unwrap()
         };
-        let found: Vec<(String, RecordBatch)> = split.iter().map(|(path, rows)| (path.to_string(), read(rows))).collect();
+        let found: Vec<(String, RecordBatch)> =
+            split.iter().map(|(path, rows)| (path.to_string(), read(rows))).collect();
         let expected = |numbers: Vec<i64>| {
             RecordBatch::try_from_iter([("number", Arc::new(Int64Array::from(numbers)) as ArrayRef)]).unwrap()
         };

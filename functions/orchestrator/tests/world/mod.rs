@@ -4,7 +4,7 @@
 mod warehouse;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -13,16 +13,17 @@ use serde_json::{Value, json};
 use weir_alerts::Publisher;
 use weir_command::Location;
 use weir_delivery::Failure;
-use weir_lake::{Attributes, Lake, MemoryLake, ObjectInfo, Page, Part};
-use weir_ledger::batch::{Book, Landed, Lane, MemoryBook, Swap};
-use weir_ledger::{Job, Ledger, MemoryStore, Put, Store};
+use weir_lake::{Lake, MemoryLake};
+use weir_ledger::batch::{Book, MemoryBook};
+use weir_ledger::{Ledger, MemoryStore};
+use weir_mortal::{Fate, Mortal};
 use weir_orchestrator::config::Config;
 use weir_orchestrator::spark::{Seen, Spark, SparkState, Start};
 use weir_orchestrator::warehouse::Warehouse;
 use weir_orchestrator::{Orchestrator, Visit};
 use weir_telemetry::Telemetry;
 
-use warehouse::WarehouseTwin;
+use warehouse::{MortalWarehouse, WarehouseTwin};
 
 thread_local! {
     /// Each test has a thread, and each thread a clock.
@@ -35,166 +36,6 @@ pub(crate) fn now_ms() -> u64 {
 
 pub(crate) fn pass(ms: u64) {
     NOW_MS.set(now_ms() + ms);
-}
-
-/// When the process dies: at which call, and whether that call is still done.
-#[derive(Debug, Default)]
-pub(crate) struct Fate {
-    calls: AtomicUsize,
-    dies_at: AtomicUsize,
-    done: AtomicBool,
-    dead: AtomicBool,
-    came: AtomicBool,
-}
-
-impl Fate {
-    /// From now on, the `n`th call kills; `done`: after it took effect.
-    pub(crate) fn set(&self, n: usize, done: bool) {
-        self.calls.store(0, Ordering::SeqCst);
-        self.dies_at.store(n, Ordering::SeqCst);
-        self.done.store(done, Ordering::SeqCst);
-    }
-
-    /// Whether there were so many calls at all.
-    pub(crate) fn has_come(&self) -> bool {
-        self.came.load(Ordering::SeqCst)
-    }
-
-    /// How many calls there were since.
-    pub(crate) fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
-    }
-
-    /// The next invocation is another process.
-    pub(crate) fn revive(&self) {
-        self.dead.store(false, Ordering::SeqCst);
-    }
-
-    async fn call<T>(&self, doing: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let killed = || Err(Failure::passing("Killed", "the process was killed"));
-        if self.dead.load(Ordering::SeqCst) {
-            return killed();
-        }
-        let dies = self.calls.fetch_add(1, Ordering::SeqCst) + 1 == self.dies_at.load(Ordering::SeqCst);
-        if !dies {
-            return doing.await;
-        }
-        self.dead.store(true, Ordering::SeqCst);
-        self.came.store(true, Ordering::SeqCst);
-        if self.done.load(Ordering::SeqCst) {
-            let _ = doing.await;
-        }
-        killed()
-    }
-}
-
-/// What it is all wrapped in.
-pub(crate) struct Mortal<T> {
-    inner: Arc<T>,
-    fate: Arc<Fate>,
-}
-
-#[async_trait]
-impl Book for Mortal<MemoryBook> {
-    async fn lane(&self, name: &str) -> Result<Option<Lane>, Failure> {
-        self.fate.call(self.inner.lane(name)).await
-    }
-    async fn put_lane(&self, lane: &Lane) -> Result<Swap<Lane>, Failure> {
-        self.fate.call(self.inner.put_lane(lane)).await
-    }
-    async fn due_lanes(&self, now_ms: u64, most: usize) -> Result<Vec<Lane>, Failure> {
-        self.fate.call(self.inner.due_lanes(now_ms, most)).await
-    }
-    async fn object(&self, dataset: &str, uri: &str) -> Result<Option<Landed>, Failure> {
-        self.fate.call(self.inner.object(dataset, uri)).await
-    }
-    async fn put_object(&self, object: &Landed) -> Result<Swap<Landed>, Failure> {
-        self.fate.call(self.inner.put_object(object)).await
-    }
-    async fn pending(&self, dataset: &str, most: usize) -> Result<Vec<Landed>, Failure> {
-        self.fate.call(self.inner.pending(dataset, most)).await
-    }
-    async fn conflicts(&self, dataset: &str, most: usize) -> Result<Vec<Landed>, Failure> {
-        self.fate.call(self.inner.conflicts(dataset, most)).await
-    }
-    async fn deferred(&self, most: usize) -> Result<Vec<Job>, Failure> {
-        self.fate.call(self.inner.deferred(most)).await
-    }
-    async fn take_token(&self, token: &str, who: &str, expires_s: u64) -> Result<String, Failure> {
-        self.fate.call(self.inner.take_token(token, who, expires_s)).await
-    }
-    async fn token(&self, token: &str) -> Result<Option<String>, Failure> {
-        self.fate.call(self.inner.token(token)).await
-    }
-}
-
-#[async_trait]
-impl Store for Mortal<MemoryStore> {
-    async fn get(&self, id: &str) -> Result<Option<Job>, Failure> {
-        self.fate.call(self.inner.get(id)).await
-    }
-    async fn put(&self, job: &Job, expected: Option<u64>) -> Result<Put, Failure> {
-        self.fate.call(self.inner.put(job, expected)).await
-    }
-    async fn due(&self, now_ms: u64, most: usize) -> Result<Vec<Job>, Failure> {
-        self.fate.call(self.inner.due(now_ms, most)).await
-    }
-    async fn recent(&self, since_ms: u64, until_ms: u64, most: usize) -> Result<Vec<Job>, Failure> {
-        self.fate.call(self.inner.recent(since_ms, until_ms, most)).await
-    }
-    async fn count(&self, counter: &str, expires_s: u64) -> Result<u64, Failure> {
-        self.fate.call(self.inner.count(counter, expires_s)).await
-    }
-    async fn reset(&self, counter: &str) -> Result<(), Failure> {
-        self.fate.call(self.inner.reset(counter)).await
-    }
-}
-
-#[async_trait]
-impl Lake for Mortal<MemoryLake> {
-    async fn head(&self, at: &Location) -> Result<ObjectInfo, Failure> {
-        self.fate.call(self.inner.head(at)).await
-    }
-    async fn list(&self, prefix: &Location, after: Option<&str>) -> Result<Page, Failure> {
-        self.fate.call(self.inner.list(prefix, after)).await
-    }
-    async fn get(&self, at: &Location, etag: Option<&str>, offset: u64, length: u64) -> Result<Bytes, Failure> {
-        self.fate.call(self.inner.get(at, etag, offset, length)).await
-    }
-    async fn put(&self, at: &Location, bytes: Bytes, content_type: &str) -> Result<(), Failure> {
-        self.fate.call(self.inner.put(at, bytes, content_type)).await
-    }
-    async fn put_new(&self, at: &Location, bytes: Bytes, content_type: &str) -> Result<(), Failure> {
-        self.fate.call(self.inner.put_new(at, bytes, content_type)).await
-    }
-    async fn delete(&self, all: &[Location]) -> Result<(), Failure> {
-        self.fate.call(self.inner.delete(all)).await
-    }
-    async fn copy(&self, from: &ObjectInfo, to: &Location) -> Result<(), Failure> {
-        self.fate.call(self.inner.copy(from, to)).await
-    }
-    async fn begin_parts(&self, at: &Location, attributes: &Attributes) -> Result<String, Failure> {
-        self.fate.call(self.inner.begin_parts(at, attributes)).await
-    }
-    async fn put_part(&self, at: &Location, upload: &str, number: i32, bytes: Bytes) -> Result<Part, Failure> {
-        self.fate.call(self.inner.put_part(at, upload, number, bytes)).await
-    }
-    async fn copy_part(
-        &self,
-        from: &ObjectInfo,
-        to: &Location,
-        upload: &str,
-        number: i32,
-        range: (u64, u64),
-    ) -> Result<Part, Failure> {
-        self.fate.call(self.inner.copy_part(from, to, upload, number, range)).await
-    }
-    async fn finish_parts(&self, at: &Location, upload: &str, parts: &[Part]) -> Result<(), Failure> {
-        self.fate.call(self.inner.finish_parts(at, upload, parts)).await
-    }
-    async fn abort_parts(&self, at: &Location, upload: &str) -> Result<(), Failure> {
-        self.fate.call(self.inner.abort_parts(at, upload)).await
-    }
 }
 
 /// A run that was started.
@@ -219,16 +60,18 @@ pub(crate) struct SparkTwin {
     pub(crate) written: Mutex<BTreeMap<String, Vec<String>>>,
 }
 
+struct MortalSpark(Mortal<SparkTwin>);
+
 #[async_trait]
-impl Spark for Mortal<SparkTwin> {
+impl Spark for MortalSpark {
     async fn start(&self, start: &Start) -> Result<String, Failure> {
-        self.fate.call(self.inner.start(start)).await
+        self.0.fate.call(self.0.inner.start(start)).await
     }
     async fn find(&self, token: &str) -> Result<Option<String>, Failure> {
-        self.fate.call(self.inner.find(token)).await
+        self.0.fate.call(self.0.inner.find(token)).await
     }
     async fn look(&self, run: &str) -> Result<Option<Seen>, Failure> {
-        self.fate.call(self.inner.look(run)).await
+        self.0.fate.call(self.0.inner.look(run)).await
     }
 }
 
@@ -370,10 +213,10 @@ impl World {
         let (spark, told) = (Arc::new(SparkTwin::default()), Arc::new(Told::default()));
         let warehouse = Arc::new(WarehouseTwin::new(&spark));
         let orchestrator = Orchestrator {
-            lake: Arc::new(Mortal { inner: Arc::clone(&lake), fate: Arc::clone(&fate) }),
-            ledger: Ledger::new(Arc::new(Mortal { inner: Arc::clone(&store), fate: Arc::clone(&fate) }), "test"),
-            book: Arc::new(Mortal { inner: Arc::clone(&book), fate: Arc::clone(&fate) }),
-            spark: Arc::new(Mortal { inner: Arc::clone(&spark), fate: Arc::clone(&fate) }),
+            lake: Arc::new(Mortal::new(&lake, &fate)),
+            ledger: Ledger::new(Arc::new(Mortal::new(&store, &fate)), "test"),
+            book: Arc::new(Mortal::new(&book, &fate)),
+            spark: Arc::new(MortalSpark(Mortal::new(&spark, &fate))),
             warehouse: None,
             publisher: Arc::<Told>::clone(&told),
             telemetry: Telemetry::silent(),
@@ -387,7 +230,7 @@ impl World {
     /// With a warehouse.
     pub(crate) fn with_warehouse() -> Self {
         let mut world = Self::new();
-        let warehouse = Mortal { inner: Arc::clone(&world.warehouse), fate: Arc::clone(&world.fate) };
+        let warehouse = MortalWarehouse(Mortal::new(&world.warehouse, &world.fate));
         world.orchestrator.warehouse = Some(Arc::new(warehouse) as Arc<dyn Warehouse>);
         world
     }

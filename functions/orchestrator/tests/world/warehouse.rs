@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use weir_delivery::Failure;
 use weir_orchestrator::warehouse::{LoadState, NotBegun, Order, RunSums, Warehouse};
 
-use super::{Mortal, SparkTwin, one_less};
+use weir_mortal::Mortal;
+
+use super::{SparkTwin, one_less};
 
 /// In memory. A load is one transaction, which deletes and inserts as its statements say; of what was asked for by one token there
 /// is one load.
@@ -119,19 +121,21 @@ fn place_of(sums: &RunSums) -> String {
     place.split_once("/job=").and_then(|(_, run)| run.split_once('/')).map_or(String::new(), |(run, _)| run.to_owned())
 }
 
+pub(crate) struct MortalWarehouse(pub(crate) Mortal<WarehouseTwin>);
+
 #[async_trait]
-impl Warehouse for Mortal<WarehouseTwin> {
+impl Warehouse for MortalWarehouse {
     async fn begin(&self, order: &Order) -> Result<String, NotBegun> {
         // Inside, a refusal is an answer like any other.
-        let called = self.fate.call(async { Ok(self.inner.begin(order).await) }).await;
+        let called = self.0.fate.call(async { Ok(self.0.inner.begin(order).await) }).await;
         called.unwrap_or_else(|killed| Err(NotBegun::Unheard(killed)))
     }
     async fn look(&self, statement: &str) -> Result<Option<LoadState>, Failure> {
-        self.fate.call(async { Ok(self.inner.load(statement, None)) }).await
+        self.0.fate.call(async { Ok(self.0.inner.load(statement, None)) }).await
     }
     async fn cancel(&self, statement: &str) -> Result<(), Failure> {
         let aborted = LoadState::Failed("ABORTED: cancelled on user's request".to_owned());
-        self.fate.call(async { Ok(self.inner.load(statement, Some(aborted))) }).await.map(|_| ())
+        self.0.fate.call(async { Ok(self.0.inner.load(statement, Some(aborted))) }).await.map(|_| ())
     }
     fn shape(&self, _dataset: &str) -> String {
         "shape".to_owned()

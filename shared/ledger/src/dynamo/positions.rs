@@ -74,8 +74,7 @@ impl Positions for DynamoStore {
             canceled.cancellation_reasons().iter().filter(|reason| reason.code() == Some("ConditionalCheckFailed"));
         let Some(first) = refused.next() else {
             // Another is writing the same position just now, or the table is throttled.
-            let codes: Vec<&str> =
-                canceled.cancellation_reasons().iter().filter_map(|reason| reason.code()).collect();
+            let codes: Vec<&str> = canceled.cancellation_reasons().iter().filter_map(|reason| reason.code()).collect();
             return Err(Failure::passing("TransactionCanceled", format!("commit {}: {}", next.name, codes.join(", "))));
         };
         // Of the two, the position's reason comes first; if only the object was there, what is stored is read.

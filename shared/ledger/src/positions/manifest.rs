@@ -7,7 +7,7 @@ use super::Range;
 /// The files of one commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The dataset they belong to.
+    /// The dataset they belong to; empty for a topic that has none.
     pub dataset: String,
     /// The position that is committed.
     pub position: String,

@@ -152,6 +152,12 @@ pub fn take(position: &Position, records: &[(i64, Option<i64>)], until_ms: u64, 
     Some(Taking::Take(Box::new(taken)))
 }
 
+/// Takes a partition whose worker is gone, only to close what it left. `None` if somebody may be at it, or nothing is left.
+pub fn reclaim(position: &Position, until_ms: u64, now_ms: u64) -> Option<Position> {
+    let gone = position.intent.is_some() && position.lease_until_ms <= now_ms;
+    gone.then(|| Position { fence: position.fence + 1, lease_until_ms: until_ms, ..position.step() })
+}
+
 /// The intent of a taking before, whose names must be closed now.
 pub fn left_over(position: &Position) -> Option<&Intent> {
     position.intent.as_ref().filter(|intent| intent.fence != position.fence)

@@ -1,0 +1,130 @@
+//! What the template tells the function, read once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_command::Location;
+use weir_contract::{Contract, contract};
+use weir_settings::Variables;
+
+/// The function's settings.
+#[derive(Debug)]
+pub struct Config {
+    /// `STACK`: the stack's name, the namespace of its metrics.
+    pub stack: String,
+    /// `LEDGER_TABLE`.
+    pub ledger_table: String,
+    /// `DEAD_LETTER_BUCKET`.
+    pub dead_letters: Location,
+    /// `ALERT_TOPIC_ARN`.
+    pub alert_topic_arn: String,
+    /// `EVENTS`: where tables are: `<EVENTS><dataset>/event_date=…/`.
+    pub events: Location,
+    /// `TOPICS`: the contract of each topic: `topic=dataset,…`.
+    pub topics: BTreeMap<String, Arc<Contract>>,
+    /// `CLUSTER`: what the ledger calls a self-managed cluster, whose brokers may change. MSK's is called by its ARN.
+    pub cluster: String,
+    /// `PARTIAL_FAILURES`: whether the mapping heeds which partitions are to come again. If not, all of a batch does.
+    pub partial_failures: bool,
+    /// `BATCH_GATHER_SECONDS`: how long batch waits for more after something was committed.
+    pub gather_ms: u64,
+}
+
+impl Config {
+    /// Reads the settings by name.
+    ///
+    /// # Errors
+    /// Every problem at once, a line each.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let mut variables = Variables::new(get);
+        let stack = variables.text("STACK");
+        let ledger_table = variables.text("LEDGER_TABLE");
+        let bucket = variables.text("DEAD_LETTER_BUCKET");
+        let alert_topic_arn = variables.text("ALERT_TOPIC_ARN");
+        let events = variables.parsed::<Location>("EVENTS");
+        let topics = variables.text("TOPICS");
+        let cluster = variables.text("CLUSTER");
+        let yes_or_no = |value: &str| value.parse::<bool>().ok();
+        let partial_failures = variables.one_of("PARTIAL_FAILURES", yes_or_no, "`true` or `false`");
+        let gather_ms = variables.number("BATCH_GATHER_SECONDS").saturating_mul(1000);
+        let topics = contracts(&topics, |problem| variables.problem("TOPICS", problem));
+        let dead_letters = Location::parse(&format!("s3://{bucket}/"));
+        if let Err(error) = &dead_letters
+            && !bucket.is_empty()
+        {
+            variables.problem("DEAD_LETTER_BUCKET", error);
+        }
+        variables.finish()?;
+        let (Some(events), Ok(dead_letters), Some(partial_failures)) = (events, dead_letters, partial_failures) else {
+            return Err("a setting is missing".to_owned());
+        };
+        let events = events.as_prefix();
+        Ok(Self {
+            stack,
+            ledger_table,
+            dead_letters,
+            alert_topic_arn,
+            events,
+            topics,
+            cluster,
+            partial_failures,
+            gather_ms,
+        })
+    }
+}
+
+fn contracts(listed: &str, mut problem: impl FnMut(String)) -> BTreeMap<String, Arc<Contract>> {
+    let mut topics = BTreeMap::new();
+    for entry in listed.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let Some((topic, dataset)) = entry.split_once('=') else {
+            problem(format!("`{entry}` must be `topic=dataset`"));
+            continue;
+        };
+        match contract(dataset.trim()) {
+            Err(error) => problem(format!("`{entry}`: {error}")),
+            Ok(contract) => {
+                if topics.insert(topic.trim().to_owned(), Arc::new(contract)).is_some() {
+                    problem(format!("the topic `{}` is named twice", topic.trim()));
+                }
+            }
+        }
+    }
+    topics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str) -> Option<String> {
+        Some(match name {
+            "DEAD_LETTER_BUCKET" => "dead-letters".into(),
+            "EVENTS" => "s3://tables-bucket/events".into(),
+            "TOPICS" => "log_topic=page_logs, orders=orders,".into(),
+            "PARTIAL_FAILURES" => "true".into(),
+            "BATCH_GATHER_SECONDS" => "300".into(),
+            _ => "x".into(),
+        })
+    }
+
+    #[test]
+    fn topics_have_contracts() {
+        let config = Config::read(set).unwrap();
+        let found: Vec<_> = config.topics.iter().map(|(topic, contract)| (topic.as_str(), contract.name())).collect();
+        assert_eq!(found, [("log_topic", "page_logs"), ("orders", "orders")]);
+        assert_eq!((config.events.to_string().as_str(), config.gather_ms), ("s3://tables-bucket/events/", 300_000));
+    }
+
+    #[test]
+    fn every_problem_is_said_at_once() {
+        let said = Config::read(|name| match name {
+            "TOPICS" => Some("log_topic=page_log,loose,a=trips,a=orders".into()),
+            "PARTIAL_FAILURES" => Some("maybe".into()),
+            _ => None,
+        })
+        .unwrap_err();
+        for word in ["STACK", "did you mean `page_logs`?", "`loose`", "twice", "`true` or `false`", "EVENTS"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    }
+}

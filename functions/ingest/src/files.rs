@@ -1,0 +1,110 @@
+//! The files of a commit: named, listed, written, and closed where a worker left them.
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
+use weir_command::Location;
+use weir_contract::contract;
+use weir_delivery::Failure;
+use weir_ledger::positions::{Listed, Manifest, Range};
+
+use crate::Ingest;
+use crate::rows::{Made, Origin, empty_file};
+
+/// How many files are written at a time.
+const AT_ONCE: usize = 16;
+
+const PARQUET: &str = "application/vnd.apache.parquet";
+const NDJSON: &str = "application/x-ndjson";
+
+/// A commit's files before they are written, and their list.
+pub(crate) struct Planned {
+    pub(crate) manifest: Manifest,
+    pub(crate) at: Location,
+    pub(crate) files: Vec<(Location, Bytes)>,
+}
+
+impl Ingest {
+    /// Names what is to be written. `mark` is unlike that of any other commit.
+    pub(crate) fn plan(&self, position: &str, origin: &Origin, offsets: Range, made: Made, mark: &str) -> Planned {
+        let dataset = origin.contract.as_ref().map_or("", |contract| contract.name());
+        let mark: String = hex::encode(Sha256::digest(mark)).chars().take(8).collect();
+        // Kafka allows these in a topic's name, and no others.
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let topic = origin.topic.replace(|c: char| !legal(c), "_");
+        let stem = format!("{topic}-{}-{}-{mark}", origin.number, offsets.from);
+        let (mut files, mut listed) = (Vec::new(), Vec::new());
+        let mut add = |at: Location, rows: u64, bytes: Bytes| {
+            let one = Listed { uri: at.to_string(), rows, bytes: bytes.len() as u64 };
+            files.push((at, bytes));
+            one
+        };
+        let table = self.config.events.join(&format!("{dataset}/"));
+        for file in made.files {
+            listed.push(add(table.join(&format!("{}{stem}.parquet", file.folder)), file.rows, file.bytes));
+        }
+        let letters = self.config.dead_letters.join(&format!("poison/ingest/{topic}/{stem}.ndjson"));
+        let quarantine = table.join(&format!("_quarantine/{stem}.ndjson"));
+        let mut aside = Vec::new();
+        for (at, lines) in [(quarantine, made.quarantine), (letters, made.letters)] {
+            if lines.count > 0 {
+                aside.push(add(at, lines.count, lines.lines.into()));
+            }
+        }
+        let manifest =
+            Manifest { dataset: dataset.to_owned(), position: position.to_owned(), offsets, files: listed, aside };
+        let at = self.config.events.join(&format!("_manifests/{topic}/{stem}.json"));
+        Planned { manifest, at, files }
+    }
+
+    pub(crate) async fn write_manifest(&self, planned: &Planned) -> Result<(), Failure> {
+        let bytes =
+            serde_json::to_vec(&planned.manifest).map_err(|error| Failure::internal("Json", error.to_string()))?;
+        self.lake.put(&planned.at, bytes.into(), "application/json").await
+    }
+
+    pub(crate) async fn write_files(&self, files: Vec<(Location, Bytes)>) -> Result<(), Failure> {
+        let writes = files.into_iter().map(|(at, bytes)| async move { self.write_new(&at, bytes).await });
+        futures::stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Writes a file if there is nothing by its name.
+    async fn write_new(&self, at: &Location, bytes: Bytes) -> Result<(), Failure> {
+        let size = bytes.len() as u64;
+        match self.lake.put_new(at, bytes, content_type(at)).await {
+            // Ours, if only the answer was lost; or empty, if another has taken over.
+            Err(failure) if failure.code == "PreconditionFailed" => {
+                if self.lake.head(at).await?.size == size {
+                    return Ok(());
+                }
+                Err(Failure::passing("TakenOver", format!("{at} is closed: another has taken the partition over")))
+            }
+            written => written,
+        }
+    }
+
+    /// Puts an empty file by every name that a manifest has: nothing is there any more, and nothing can come.
+    pub(crate) async fn close(&self, manifest: &str) -> Result<(), Failure> {
+        let at = Location::parse(manifest).map_err(|error| Failure::internal("LedgerShape", error.to_string()))?;
+        let info = self.lake.head(&at).await?;
+        let bytes = self.lake.get(&at, Some(&info.etag), 0, info.size).await?;
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(|error| Failure::internal("Manifest", format!("{at}: {error}")))?;
+        let empty = match contract(&manifest.dataset) {
+            Ok(contract) => empty_file(&contract)?,
+            // Its topic has none, so it has no files.
+            Err(_) => Bytes::new(),
+        };
+        let closes = manifest.all().map(|file| async {
+            let at = Location::parse(&file.uri).map_err(|error| Failure::internal("Manifest", error.to_string()))?;
+            let bytes = if content_type(&at) == PARQUET { empty.clone() } else { Bytes::new() };
+            self.lake.put(&at, bytes, content_type(&at)).await
+        });
+        let closes: Vec<_> = closes.collect();
+        futures::stream::iter(closes).buffer_unordered(AT_ONCE).try_collect().await
+    }
+}
+
+fn content_type(at: &Location) -> &'static str {
+    if at.key().ends_with(".parquet") { PARQUET } else { NDJSON }
+}

@@ -1,0 +1,86 @@
+//! One invocation.
+
+use futures::StreamExt;
+use serde_json::Value;
+use weir_delivery::kafka::{Batch, Place, read_batch, respond};
+use weir_delivery::{BatchResponse, Failure};
+
+use crate::partition::Counts;
+use crate::said::{BatchTaken, Held};
+use crate::{Ingest, Visit};
+
+/// How many partitions are worked on at a time.
+const AT_ONCE: usize = 16;
+
+impl Ingest {
+    /// Answers one invocation: a batch, or `{"sweep":{}}`.
+    ///
+    /// # Errors
+    /// What is no Kafka batch; and if the mapping heeds no partial failures, whatever holds back one partition.
+    pub async fn handle(&self, payload: &str, visit: &Visit) -> Result<BatchResponse<Place>, Failure> {
+        if let Some(batch) = read_batch(payload) {
+            return self.take_batch(batch, visit).await;
+        }
+        let sweep = serde_json::from_str::<Value>(payload).is_ok_and(|value| value.get("sweep").is_some());
+        if !sweep {
+            return Err(Failure::user("NotKafka", "this is no batch of records as Lambda delivers them from Kafka"));
+        }
+        self.sweep(visit).await?;
+        Ok(respond([]))
+    }
+
+    async fn take_batch(&self, batch: Batch, visit: &Visit) -> Result<BatchResponse<Place>, Failure> {
+        let begun_ms = visit.now_ms();
+        let count = batch.partitions.len();
+        let records = batch.partitions.iter().flat_map(|partition| &partition.records);
+        let oldest = records.filter_map(|record| record.timestamp_ms).min();
+        let lag_ms = oldest.and_then(|at| u64::try_from(at).ok()).map_or(0, |at| begun_ms.saturating_sub(at));
+        let source = &batch.source;
+        let each = batch.partitions.into_iter().map(|partition| async move {
+            let name = partition.name();
+            let first = partition.records.iter().find_map(|record| record.offset);
+            (name, first, self.take_in(source, partition, visit).await)
+        });
+        let ended: Vec<_> = futures::stream::iter(each).buffer_unordered(AT_ONCE).collect().await;
+        let (mut total, mut held, mut lost) = (Counts::default(), Vec::new(), None);
+        for (name, first, outcome) in ended {
+            match (outcome, first) {
+                (Ok(counts), _) => total.add(&counts),
+                (Err(failure), Some(first)) => {
+                    self.say(visit, &Held { partition: &name, failure: &failure });
+                    held.push((name, first, failure));
+                }
+                // Without an offset it can't be named to Lambda: then all of the batch must come again.
+                (Err(failure), None) => lost = Some(failure),
+            }
+        }
+        let ms = visit.now_ms().saturating_sub(begun_ms);
+        let cold_start = visit.cold_start;
+        let said = BatchTaken { partitions: count, counts: &total, held: held.len(), lag_ms, ms, cold_start };
+        self.say(visit, &said);
+        if let Some(failure) = lost {
+            return Err(failure);
+        }
+        match held.first() {
+            Some((name, _, failure)) if !self.config.partial_failures => {
+                Err(failure.clone().while_(format!("take in {name}, one of {} that are held back", held.len())))
+            }
+            _ => Ok(respond(held.into_iter().map(|(name, first, _)| (name, first)))),
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        let Self { records, known, clean, dropped, bad, poison, tombstones, files, bytes_out } = other;
+        self.records += records;
+        self.known += known;
+        self.clean += clean;
+        self.dropped += dropped;
+        self.bad += bad;
+        self.poison += poison;
+        self.tombstones += tombstones;
+        self.files += files;
+        self.bytes_out += bytes_out;
+    }
+}

@@ -1,0 +1,152 @@
+//! Kafka to Parquet by event date, exactly once.
+//!
+//! A batch has records of several topic-partitions, and each goes its own way ([`partition`]): what holds one back holds back no other.
+//! What may happen to a partition next is decided by pure functions ([`weir_ledger::positions`]), what its records become by another
+//! ([`rows`]); here are the effects, in the order that makes them safe.
+
+pub mod config;
+pub mod files;
+pub mod handler;
+pub mod partition;
+pub mod rows;
+pub mod said;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use weir_alerts::{Notice, Publisher, notify};
+use weir_delivery::Failure;
+use weir_lake::Lake;
+use weir_ledger::Store;
+use weir_ledger::batch::{Book, Landed, Lane, Swap, lane};
+use weir_ledger::positions::{Position, Positions};
+use weir_telemetry::{Event, Telemetry, Trouble};
+
+use crate::config::Config;
+
+/// Everything it needs, made once per process.
+pub struct Ingest {
+    /// The function's settings.
+    pub config: Config,
+    /// S3.
+    pub lake: Arc<dyn Lake>,
+    /// How far partitions are committed.
+    pub positions: Arc<dyn Positions>,
+    /// The batch side's lanes, which are told that there is work.
+    pub book: Arc<dyn Book>,
+    /// Counts alerts.
+    pub store: Arc<dyn Store>,
+    /// Where notices go.
+    pub publisher: Arc<dyn Publisher>,
+    /// Log and metrics.
+    pub telemetry: Telemetry,
+    /// Unlike that of any other process: it makes write tokens.
+    pub writer: String,
+    /// What this process remembers.
+    pub memory: Memory,
+}
+
+/// What a process remembers from one invocation to the next. All of it may be wrong by now; what is done by it fails then.
+#[derive(Debug, Default)]
+pub struct Memory {
+    writes: AtomicU64,
+    positions: Mutex<HashMap<String, Position>>,
+    noted_ms: Mutex<HashMap<String, u64>>,
+}
+
+/// One invocation.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// Lambda's request id.
+    pub request_id: String,
+    /// When Lambda kills it, in milliseconds since the epoch.
+    pub deadline_ms: u64,
+    /// What time it is, in the same.
+    pub clock: fn() -> u64,
+    /// Whether it is this process's first.
+    pub cold_start: bool,
+}
+
+impl Visit {
+    /// Milliseconds since the epoch.
+    pub fn now_ms(&self) -> u64 {
+        (self.clock)()
+    }
+}
+
+impl Ingest {
+    pub(crate) fn write_token(&self) -> String {
+        format!("{}-{}", self.writer, self.memory.writes.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn say(&self, visit: &Visit, event: &dyn Event) {
+        self.telemetry.emit(&visit.request_id, event);
+    }
+
+    pub(crate) async fn tell(&self, notice: &Notice, visit: &Visit) {
+        let told = notify(self.store.as_ref(), self.publisher.as_ref(), notice, visit.now_ms()).await;
+        if let Err(failure) = told {
+            self.say(visit, &Trouble { doing: "publish an alert", failure: &failure });
+        }
+    }
+
+    pub(crate) fn remembered(&self, name: &str) -> Option<Position> {
+        self.memory.positions.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn remember(&self, name: &str, position: Option<Position>) {
+        let mut all = self.memory.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        match position {
+            Some(position) => drop(all.insert(name.to_owned(), position)),
+            None => drop(all.remove(name)),
+        }
+    }
+
+    /// Stores a step of a position. A write that knows itself: if only its answer was lost, its repeat finds its own token. `Err` with
+    /// what is there if another was faster.
+    pub(crate) async fn step(
+        &self,
+        next: Position,
+        expected: u64,
+        handed_on: Option<&Landed>,
+    ) -> Result<Result<Position, Option<Position>>, Failure> {
+        let next = Position { write_token: self.write_token(), ..next };
+        let swapped = self.positions.put_position(&next, expected, handed_on).await;
+        match swapped {
+            Ok(Swap::Conflict(there)) if there.as_ref().is_none_or(|there| there.write_token != next.write_token) => {
+                self.remember(&next.name, there.as_deref().cloned());
+                Ok(Err(there.map(|there| *there)))
+            }
+            Ok(_) => {
+                self.remember(&next.name, Some(next.clone()));
+                Ok(Ok(next))
+            }
+            Err(failure) => {
+                self.remember(&next.name, None);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Tells the batch side that there is work. Two within [`lane::NOTED_MS`] are one: a lane that rests looks once more after that.
+    pub(crate) async fn note(&self, dataset: &str, visit: &Visit) -> Result<(), Failure> {
+        let now_ms = visit.now_ms();
+        let noted = || self.memory.noted_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted().get(dataset).is_some_and(|at| now_ms < at + lane::NOTED_MS) {
+            return Ok(());
+        }
+        let mut lane = self.book.lane(dataset).await?.unwrap_or_else(|| Lane::new(dataset));
+        // A busy lane needs no note: whoever ends its run looks for more.
+        while let Some(next) = lane::note(&lane, now_ms + self.config.gather_ms, now_ms) {
+            let next = Lane { write_token: self.write_token(), ..next };
+            match self.book.put_lane(&next).await? {
+                Swap::Conflict(Some(there)) if there.write_token != next.write_token => lane = *there,
+                Swap::Conflict(None) => lane = Lane::new(dataset),
+                _ => break,
+            }
+        }
+        noted().insert(dataset.to_owned(), now_ms);
+        Ok(())
+    }
+}
