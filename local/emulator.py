@@ -1,5 +1,6 @@
 """The local AWS, with what it lacks.
 
+Mappings of Kafka are kept with all they say; they are deployed disabled, and `weir-local drive` reads them.
 Glue jobs run on local Spark: glue.py beside this. Redshift's Data API runs on PostgreSQL: redshift.py.
 
 A delivery stream reads its Kinesis stream beside PutRecords, not inside it.
@@ -15,9 +16,34 @@ from concurrent.futures import ThreadPoolExecutor
 import glue
 import redshift
 from ministack.app import main
-from ministack.services import firehose
+from ministack.services import firehose, lambda_svc
+from ministack.services.cloudformation import provisioners
 
-deliver = firehose.ingest_from_kinesis_source
+deliver = KAFKA = ("Topics", "SelfManagedEventSource", "SourceAccessConfigurations", "ProvisionedPollerConfig")
+mappings = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
+
+
+def keeping(change, given):
+    """What ministack's own handler leaves out of a mapping. `given`: which argument its properties are."""
+
+    def changed(*arguments):
+        identity, attributes = change(*arguments)
+        mapping = lambda_svc._esms[identity]
+        mapping |= {name: arguments[given][name] for name in KAFKA if name in arguments[given]}
+        if "SelfManagedEventSource" in mapping:
+            # As the API spells what CloudFormation has in its own way.
+            servers = mapping["SelfManagedEventSource"]["Endpoints"].get("KafkaBootstrapServers")
+            if servers:
+                mapping["SelfManagedEventSource"] = {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": servers}}
+            mapping["EventSourceArn"] = ""
+        return identity, attributes
+
+    return changed
+
+
+mappings["create"] = keeping(mappings["create"], 1)
+mappings["update"] = keeping(mappings["update"], 2)
+firehose.ingest_from_kinesis_source
 reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="firehose-source")
 
 

@@ -1,7 +1,8 @@
-//! `weir produce`: rows to a Kinesis stream or a delivery stream.
+//! `weir produce`: rows to a Kinesis stream, a delivery stream or a Kafka topic.
 
 mod channel;
 mod input;
+mod kafka;
 mod lanes;
 mod report;
 mod send;
@@ -28,7 +29,7 @@ use unsent::Unsent;
 
 /// Send rows: CSV with a header, or one JSON object a line.
 #[derive(Args)]
-#[command(group = ArgGroup::new("destination").required(true).args(["stream", "delivery_stream"]))]
+#[command(group = ArgGroup::new("destination").required(true).args(["stream", "delivery_stream", "kafka"]))]
 pub(crate) struct Produce {
     /// A file, or - for standard input.
     file: String,
@@ -38,6 +39,15 @@ pub(crate) struct Produce {
     /// The Firehose delivery stream, put to directly.
     #[arg(long)]
     delivery_stream: Option<String>,
+    /// The brokers of a Kafka cluster, as host:port,...; rows go to a topic, each taken once (an idempotent producer).
+    #[arg(long, value_name = "BROKERS", requires = "topic", conflicts_with_all = ["aggregate", "aggregate_bytes"])]
+    kafka: Option<String>,
+    /// Its topic.
+    #[arg(long, requires = "kafka")]
+    topic: Option<String>,
+    /// A file of name=value lines in librdkafka's words, for whatever else it takes to sign in: security.protocol, sasl.username...
+    #[arg(long, value_name = "FILE", requires = "kafka")]
+    kafka_settings: Option<PathBuf>,
     /// Whose contract says which columns of a CSV are numbers, and what the key is.
     #[arg(long, default_value = "trips")]
     dataset: String,
@@ -54,7 +64,8 @@ pub(crate) struct Produce {
     /// How large an aggregate may become before it is compressed, in bytes: the KPL's default, or 256 KiB with --compress.
     #[arg(long)]
     aggregate_bytes: Option<usize>,
-    /// Compress each record; consumers must unpack it, as all of ours do.
+    /// Compress each record; consumers must unpack it, as all of ours do. With --kafka it is Kafka's own compression, which
+    /// consumers don't see.
     #[arg(long, value_enum)]
     compress: Option<Compression>,
     /// How long a row waits for company, in milliseconds.
@@ -97,6 +108,22 @@ const AHEAD_ROWS: usize = 4096;
 const AHEAD_BYTES: usize = 8 << 20;
 
 impl Produce {
+    fn sink(&self, stack: &Stack, keyed: bool) -> Result<Sink, Stop> {
+        if let (Some(brokers), Some(topic)) = (&self.kafka, &self.topic) {
+            let compression = match self.compress {
+                None => "lz4",
+                Some(Compression::Gzip) => "gzip",
+                Some(Compression::Zstd) => "zstd",
+            };
+            let more = self.kafka_settings.as_deref().map(kafka::read_settings).transpose()?.unwrap_or_default();
+            return Ok(Sink::Kafka(kafka::Topic::new(brokers, topic, compression, keyed, &more)?));
+        }
+        Ok(match (&self.stream, &self.delivery_stream) {
+            (_, Some(name)) => Sink::Firehose(aws_sdk_firehose::Client::new(&stack.aws), name.clone()),
+            (name, _) => Sink::Kinesis(aws_sdk_kinesis::Client::new(&stack.aws), name.clone().unwrap_or_default()),
+        })
+    }
+
     pub(crate) async fn run(&self, stack: &Stack) -> Result<(), Stop> {
         let contract = contract(&self.dataset).map_err(|error| Stop(2, error.to_string()))?;
         if self.rate.is_some_and(|rate| !(0.001..=1e9).contains(&rate)) {
@@ -105,12 +132,9 @@ impl Produce {
         // A key of the contract's under the name it has in raw rows.
         let key = self.partition_key.clone().or_else(|| contract.key().first().map(|key| (*key).to_owned()));
         let input = input::open(&self.file).map_err(|error| Stop(1, format!("{}: {error}", self.file)))?;
-        let sink = match (&self.stream, &self.delivery_stream) {
-            (_, Some(name)) => Sink::Firehose(aws_sdk_firehose::Client::new(&stack.aws), name.clone()),
-            (name, _) => Sink::Kinesis(aws_sdk_kinesis::Client::new(&stack.aws), name.clone().unwrap_or_default()),
-        };
+        let sink = self.sink(stack, key.is_some())?;
         let (request_records, request_bytes) = sink.request_limits();
-        let compress = self.compress.map(|compress| match compress {
+        let compress = self.compress.filter(|_| self.kafka.is_none()).map(|compress| match compress {
             Compression::Gzip => Codec::Gzip,
             Compression::Zstd => Codec::Zstd,
         });
@@ -118,7 +142,7 @@ impl Produce {
         // Even if nothing can be compressed, a record must not be too large to be taken.
         let most = sink.record_bytes() - 2048;
         let limits = Limits {
-            aggregate: self.aggregate.map_or(self.delivery_stream.is_none(), |aggregate| aggregate == Switch::On),
+            aggregate: self.aggregate.map_or(self.stream.is_some(), |aggregate| aggregate == Switch::On),
             aggregate_bytes: self.aggregate_bytes.unwrap_or(usual).min(most),
             compress,
             linger: Duration::from_millis(self.linger),

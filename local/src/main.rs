@@ -11,8 +11,8 @@ use clap::{Parser, Subcommand};
 use weir_lake::aws_config;
 use weir_local::chaos::{Chaos, Dice};
 use weir_local::faults::Proxy;
-use weir_local::poller;
 use weir_local::runtime::{Answer, Bootstrap, variables_of};
+use weir_local::{kafka, poller};
 
 #[derive(Parser)]
 #[command(name = "weir-local", about = "What the laptop's AWS lacks")]
@@ -32,6 +32,21 @@ enum Verb {
         #[arg(long, env = "WEIR_CHAOS", default_value = "")]
         chaos: Chaos,
         /// The same seed makes the same mishaps.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Drive a function's deployed Kafka mappings likewise.
+    DriveKafka {
+        /// The function.
+        #[arg(long, default_value = "weir-ingest")]
+        function: String,
+        /// Other brokers than the mappings say, as host:port,...
+        #[arg(long)]
+        brokers: Option<String>,
+        /// As for `drive`.
+        #[arg(long, default_value = "")]
+        chaos: Chaos,
+        /// As for `drive`.
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
@@ -65,6 +80,10 @@ async fn run(command: Verb) -> Result<ExitCode, Failed> {
         Verb::Drive { function, chaos, seed } => {
             let dice = Arc::new(Dice::new(chaos, seed));
             poller::run(&aws_config().load().await, &function, ShardIteratorType::TrimHorizon, dice).await?;
+        }
+        Verb::DriveKafka { function, brokers, chaos, seed } => {
+            let dice = Arc::new(Dice::new(chaos, seed));
+            kafka::drive(&aws_config().load().await, &function, brokers.as_deref(), dice).await?;
         }
         Verb::Proxy { listen, upstream } => {
             let proxy = Proxy::start_at(listen, &upstream).await?;

@@ -1,4 +1,4 @@
-//! Where stream records go: a Kinesis stream or a delivery stream.
+//! Where stream records go: a Kinesis stream, a delivery stream or a Kafka topic.
 
 use aws_sdk_firehose::types::Record as DeliveryRecord;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
@@ -6,14 +6,16 @@ use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use weir_delivery::Failure;
 
+use super::kafka::Topic;
 use super::lanes::Packed;
 use super::shards::{Shard, ShardMap};
 use crate::Stop;
 
-/// One of the two, by name.
+/// One of them, by name.
 pub(crate) enum Sink {
     Kinesis(aws_sdk_kinesis::Client, String),
     Firehose(aws_sdk_firehose::Client, String),
+    Kafka(Topic),
 }
 
 /// What the service said, or why it did not answer.
@@ -31,7 +33,7 @@ where
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// It is in this shard; a delivery stream has none.
+    /// It is in this shard; only Kinesis has them.
     Yes(Option<String>),
     /// It isn't.
     No(Failure),
@@ -41,6 +43,7 @@ impl Sink {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Kinesis(_, name) | Self::Firehose(_, name) => name,
+            Self::Kafka(topic) => &topic.name,
         }
     }
 
@@ -50,14 +53,17 @@ impl Sink {
         match self {
             Self::Kinesis(..) => (500, 5 << 20),
             Self::Firehose(..) => (500, 4 << 20),
+            // Not one request, but as many as the producer makes of it.
+            Self::Kafka(_) => (5_000, 4 << 20),
         }
     }
 
-    /// The largest record: 1 MiB with its key, and 1,000 KiB.
+    /// The largest record: 1 MiB with its key, 1,000 KiB, and what Kafka's producers and brokers take unless told otherwise.
     pub(crate) fn record_bytes(&self) -> usize {
         match self {
             Self::Kinesis(..) => 1 << 20,
             Self::Firehose(..) => 1000 << 10,
+            Self::Kafka(_) => 1_000_000,
         }
     }
 
@@ -68,6 +74,10 @@ impl Sink {
                 // Said now rather than with the first thousand rows in hand.
                 let described = client.describe_delivery_stream().delivery_stream_name(name).send().await;
                 described.map_err(|error| Stop::aws(format!("delivery stream {name}: {}", said(&error))))?;
+                return Ok(ShardMap::single());
+            }
+            Self::Kafka(topic) => {
+                topic.look().await?;
                 return Ok(ShardMap::single());
             }
             Self::Kinesis(client, name) => (client, name),
@@ -105,6 +115,7 @@ impl Sink {
         let answers = match self {
             Self::Kinesis(client, name) => put_records(client, name, request).await,
             Self::Firehose(client, name) => put_batch(client, name, request).await,
+            Self::Kafka(topic) => return topic.put(request).await,
         };
         let failure = match answers {
             Ok(answers) if answers.len() == request.len() => return answers,

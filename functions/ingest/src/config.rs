@@ -28,6 +28,8 @@ pub struct Config {
     pub partial_failures: bool,
     /// `BATCH_GATHER_SECONDS`: how long batch waits for more after something was committed.
     pub gather_ms: u64,
+    /// `LEASE_GRACE_SECONDS`: how long a lease outlives its invocation.
+    pub grace_ms: u64,
 }
 
 impl Config {
@@ -47,6 +49,7 @@ impl Config {
         let yes_or_no = |value: &str| value.parse::<bool>().ok();
         let partial_failures = variables.one_of("PARTIAL_FAILURES", yes_or_no, "`true` or `false`");
         let gather_ms = variables.number("BATCH_GATHER_SECONDS").saturating_mul(1000);
+        let grace_ms = variables.number("LEASE_GRACE_SECONDS").saturating_mul(1000);
         let topics = contracts(&topics, |problem| variables.problem("TOPICS", problem));
         let dead_letters = Location::parse(&format!("s3://{bucket}/"));
         if let Err(error) = &dead_letters
@@ -69,6 +72,7 @@ impl Config {
             cluster,
             partial_failures,
             gather_ms,
+            grace_ms,
         })
     }
 }
@@ -80,6 +84,10 @@ fn contracts(listed: &str, mut problem: impl FnMut(String)) -> BTreeMap<String, 
             problem(format!("`{entry}` must be `topic=dataset`"));
             continue;
         };
+        // The template's way to say that there is none.
+        if topic.trim().is_empty() {
+            continue;
+        }
         match contract(dataset.trim()) {
             Err(error) => problem(format!("`{entry}`: {error}")),
             Ok(contract) => {
@@ -100,9 +108,9 @@ mod tests {
         Some(match name {
             "DEAD_LETTER_BUCKET" => "dead-letters".into(),
             "EVENTS" => "s3://tables-bucket/events".into(),
-            "TOPICS" => "log_topic=page_logs, orders=orders,".into(),
+            "TOPICS" => "log_topic=page_logs, orders=orders,=trips,".into(),
             "PARTIAL_FAILURES" => "true".into(),
-            "BATCH_GATHER_SECONDS" => "300".into(),
+            "BATCH_GATHER_SECONDS" | "LEASE_GRACE_SECONDS" => "300".into(),
             _ => "x".into(),
         })
     }

@@ -17,9 +17,6 @@ use crate::rows::{Aside, Made, Origin, make};
 use crate::said::{Forgotten, GapFound, Kept, Recreated};
 use crate::{Ingest, Visit};
 
-/// How long a lease outlives its invocation.
-const GRACE_MS: u64 = 30_000;
-
 /// How often a partition is tried that another changes at the same time.
 const MOST_TRIES: usize = 3;
 
@@ -95,7 +92,7 @@ impl Ingest {
         };
         for _ in 0..MOST_TRIES {
             let now_ms = visit.now_ms();
-            let own = match take(&known, &batch.stamps, visit.deadline_ms + GRACE_MS, now_ms) {
+            let own = match take(&known, &batch.stamps, visit.deadline_ms + self.config.grace_ms, now_ms) {
                 Some(Taking::Take(own)) => *own,
                 // Another may have gone on meanwhile.
                 _ if !sure => {
@@ -291,7 +288,9 @@ impl Ingest {
         let mut closed = 0;
         for position in self.positions.left_over(visit.now_ms(), SWEEP_AT_ONCE).await? {
             let Some(intent) = position.intent.clone() else { continue };
-            let Some(own) = reclaim(&position, visit.deadline_ms + GRACE_MS, visit.now_ms()) else { continue };
+            let Some(own) = reclaim(&position, visit.deadline_ms + self.config.grace_ms, visit.now_ms()) else {
+                continue;
+            };
             let Ok(own) = self.step(own, position.version, None).await? else { continue };
             self.close(&intent.manifest).await?;
             let expected = own.version;

@@ -79,6 +79,7 @@ impl World {
                 "TOPICS" => "log_topic=page_logs,orders=orders".into(),
                 "PARTIAL_FAILURES" => partial_failures.to_string(),
                 "BATCH_GATHER_SECONDS" => "0".into(),
+                "LEASE_GRACE_SECONDS" => "30".into(),
                 _ => "x".into(),
             })
         });
