@@ -30,6 +30,9 @@ def keeping(change, given):
         identity, attributes = change(*arguments)
         mapping = lambda_svc._esms[identity]
         mapping |= {name: arguments[given][name] for name in KAFKA if name in arguments[given]}
+        # Numbers from parameters are texts.
+        pollers = mapping.get("ProvisionedPollerConfig", {})
+        pollers |= {name: int(number) for name, number in pollers.items()}
         if "SelfManagedEventSource" in mapping:
             # As the API spells what CloudFormation has in its own way.
             servers = mapping["SelfManagedEventSource"]["Endpoints"].get("KafkaBootstrapServers")

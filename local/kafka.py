@@ -73,8 +73,10 @@ def stop():
     if pid.exists():
         number = int(pid.read_text())
         try:
-            os.kill(number, signal.SIGKILL)
-        except ProcessLookupError:
+            # It may have become another's since.
+            if b"kafka.Kafka" in pathlib.Path(f"/proc/{number}/cmdline").read_bytes():
+                os.kill(number, signal.SIGKILL)
+        except OSError:
             pass
         pid.unlink()
         while answers():

@@ -8,13 +8,20 @@ SQL, from what datasets/page_logs.toml says in words.
 
 `rows.py sums PLACE`: of page logs' sums by run, what a warehouse must have: `run groups sum(TTI) sum(TTAR) events` a run, then
 `page events avg(TTI) avg(TTAR)` over all runs.
+
+`rows.py offsets PLACE LETTERS FILE`: of page logs that came by Kafka, `partition first last count distinct` of the offsets in the table,
+its quarantine and the dead letters together, a line a partition; and whether the table has the good rows of FILE, the NDJSON that was
+sent, computed from both in SQL.
 """
 
+import concurrent.futures
+import glob
 import os
 import sys
 import tempfile
 
 import boto3
+import botocore.config
 import duckdb
 
 
@@ -28,6 +35,16 @@ def fetch(place, folder, ends):
                 path = os.path.join(folder, relative)
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 s3.download_file(bucket, found["Key"], path)
+
+
+def fetch_all(place, folder):
+    """All of it, many at a time."""
+    bucket, _, prefix = place.removeprefix("s3://").partition("/")
+    s3 = boto3.client("s3", config=botocore.config.Config(max_pool_connections=16))
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda key: s3.download_file(bucket, key, os.path.join(folder, key[len(prefix) :].replace("/", "|"))), keys))
 
 
 def rows(place, without):
@@ -44,19 +61,43 @@ def rows(place, without):
             print(line)
 
 
+def metrics_of(files):
+    names = ("event_timestamp", "session_id", "page_url", "TTI", "TTAR")
+    columns = ", ".join(f"{name}: 'VARCHAR'" for name in names)
+    return f"""
+        SELECT regexp_replace(trim(page_url), '[?#].*', '') AS page, count(*), sum(TTI), sum(TTAR)
+        FROM (
+            SELECT * REPLACE (try_cast(TTI AS BIGINT) AS TTI, try_cast(TTAR AS BIGINT) AS TTAR,
+                              try_cast(event_timestamp AS TIMESTAMPTZ) AS event_timestamp)
+            FROM read_json('{files}', format = 'newline_delimited', columns = {{{columns}}}))
+        WHERE event_timestamp IS NOT NULL AND trim(session_id) <> '' AND regexp_replace(trim(page_url), '[?#].*', '') <> ''
+          AND TTI BETWEEN 0 AND 3600000 AND TTAR BETWEEN 0 AND 3600000
+        GROUP BY page ORDER BY page"""
+
+
 def pages(place):
     with tempfile.TemporaryDirectory() as folder:
         fetch(place, folder, ".json")
-        query = f"""
-            SELECT regexp_replace(trim(page_url), '[?#].*', '') AS page, count(*), sum(TTI), sum(TTAR)
-            FROM read_json('{folder}/**/*.json', format = 'newline_delimited', columns = {{
-                event_timestamp: 'VARCHAR', session_id: 'VARCHAR', page_url: 'VARCHAR', TTI: 'BIGINT', TTAR: 'BIGINT'}})
-            WHERE event_timestamp IS NOT NULL AND trim(session_id) <> '' AND trim(page_url) <> ''
-              AND TTI BETWEEN 0 AND 3600000 AND TTAR BETWEEN 0 AND 3600000
-            GROUP BY page ORDER BY page"""
-        for row in duckdb.sql(query).fetchall():
+        for row in duckdb.sql(metrics_of(f"{folder}/**/*.json")).fetchall():
             print(*row)
 
+
+def offsets(place, letters, file):
+    with tempfile.TemporaryDirectory() as folder:
+        fetch_all(place, folder)
+        fetch_all(letters, folder)
+        aside = glob.glob(f"{folder}/*.ndjson")
+        columns = "columns = {'partition': 'INTEGER', 'offset': 'BIGINT'}"
+        put_aside = f"UNION ALL SELECT partition, \"offset\" FROM read_json({aside}, format = 'newline_delimited', {columns})" if aside else ""
+        table = f"read_parquet('{folder}/*.parquet')"
+        query = f"""
+            SELECT p, min(o), max(o), count(*), count(DISTINCT o)
+            FROM (SELECT _partition AS p, _offset AS o FROM {table} {put_aside}) GROUP BY p ORDER BY p"""
+        for row in duckdb.sql(query).fetchall():
+            print(*row)
+        found = duckdb.sql(f"SELECT page_url, count(*), sum(tti), sum(ttar) FROM {table} GROUP BY 1 ORDER BY 1").fetchall()
+        expected = duckdb.sql(metrics_of(file)).fetchall()
+        print("the same rows" if found == expected else f"other rows: {found} instead of {expected}")
 
 def sums(place):
     with tempfile.TemporaryDirectory() as folder:
@@ -69,4 +110,5 @@ def sums(place):
             print(*row)
 
 
-{"rows": lambda: rows(sys.argv[2], sys.argv[3:]), "pages": lambda: pages(sys.argv[2]), "sums": lambda: sums(sys.argv[2])}[sys.argv[1]]()
+VERBS = {"rows": lambda place, *without: rows(place, without), "pages": pages, "sums": sums, "offsets": offsets}
+VERBS[sys.argv[1]](*sys.argv[2:])

@@ -11,11 +11,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use aws_sdk_lambda::error::DisplayErrorContext;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Message, Offset, Timestamp, TopicPartitionList};
 use serde_json::{Value, json};
 use weir_delivery::BatchResponse;
@@ -76,6 +80,14 @@ type Batch = BTreeMap<i32, Vec<Gathered>>;
 /// # Errors
 /// The broker's, or the invoker's own.
 pub async fn poll(mapping: &Mapping, invoker: &dyn Invoker, dice: &Dice) -> Result<(), Failed> {
+    loop {
+        consume(mapping, invoker, dice).await?;
+    }
+}
+
+/// Until it can't go back to where it has to, because the partition was taken away meanwhile: reading on would leave something out.
+/// Then it begins anew, where what is done ends.
+async fn consume(mapping: &Mapping, invoker: &dyn Invoker, dice: &Dice) -> Result<(), Failed> {
     let consumer: StreamConsumer = ClientConfig::new()
         .set("bootstrap.servers", &mapping.brokers)
         .set("group.id", &mapping.group)
@@ -96,48 +108,35 @@ pub async fn poll(mapping: &Mapping, invoker: &dyn Invoker, dice: &Dice) -> Resu
         };
         let outcome = invoker.invoke(&event(mapping, &batch).to_string()).await?;
         let again = again(mapping, &batch, &outcome);
-        let mut done = TopicPartitionList::new();
+        let (mut done, mut lost) = (TopicPartitionList::new(), false);
         for (partition, records) in &batch {
             let (Some(first), Some(last)) = (records.first(), records.last()) else { continue };
-            match again.get(partition) {
-                _ if mishap.again => seek(mapping, &consumer, *partition, first.offset)?,
-                Some(from) => seek(mapping, &consumer, *partition, *from)?,
+            let end = last.offset + 1;
+            let back = match again.get(partition) {
+                _ if mishap.again => Some(first.offset),
+                Some(from) => Some(*from),
                 None => {
+                    done.add_partition_offset(&mapping.topic, *partition, Offset::Offset(end))?;
                     // What was cut off comes next.
-                    seek_if_cut(mapping, &consumer, mishap.split.is_some(), *partition, last.offset + 1)?;
-                    done.add_partition_offset(&mapping.topic, *partition, Offset::Offset(last.offset + 1))?;
+                    mishap.split.map(|_| end)
                 }
+            };
+            if let Some(back) = back {
+                lost |= consumer.seek(&mapping.topic, *partition, Offset::Offset(back), PATIENCE).is_err();
             }
         }
-        if mishap.again {
+        if mishap.again && !lost {
             continue;
         }
         // Another may have the partition by now: then its commit counts.
         let _ = consumer.commit(&done, CommitMode::Sync);
+        if lost {
+            return Ok(());
+        }
         if !again.is_empty() {
             tokio::time::sleep(REST).await;
         }
     }
-}
-
-fn seek(mapping: &Mapping, consumer: &StreamConsumer, partition: i32, offset: i64) -> Result<(), Failed> {
-    match consumer.seek(&mapping.topic, partition, Offset::Offset(offset), PATIENCE) {
-        Ok(()) => Ok(()),
-        // It was taken away meanwhile.
-        Err(error) if error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::State) => Ok(()),
-        Err(error) if error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::UnknownPartition) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn seek_if_cut(
-    mapping: &Mapping,
-    consumer: &StreamConsumer,
-    cut: bool,
-    partition: i32,
-    offset: i64,
-) -> Result<(), Failed> {
-    if cut { seek(mapping, consumer, partition, offset) } else { Ok(()) }
 }
 
 async fn gather(mapping: &Mapping, consumer: &StreamConsumer) -> Result<Batch, Failed> {
@@ -279,6 +278,22 @@ pub async fn drive(
     Err(format!("{function} has no Kafka mapping; is the stack deployed with KafkaBrokers?").into())
 }
 
+/// Makes topics that are not there.
+///
+/// # Errors
+/// The broker's.
+pub async fn make_topics(brokers: &str, names: &[String], partitions: i32) -> Result<(), Failed> {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let topics: Vec<_> = names.iter().map(|name| NewTopic::new(name, partitions, TopicReplication::Fixed(1))).collect();
+    for made in admin.create_topics(&topics, &AdminOptions::new()).await? {
+        match made {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, code)) => return Err(format!("topic {name}: {code}").into()),
+        }
+    }
+    Ok(())
+}
+
 /// A function's Kafka mappings as they are deployed. `brokers` are others than they say.
 ///
 /// # Errors
@@ -288,7 +303,8 @@ pub async fn mappings(
     function: &str,
     brokers: Option<&str>,
 ) -> Result<Vec<Mapping>, Failed> {
-    let listed = lambda.list_event_source_mappings().function_name(function).send().await?;
+    let listed = lambda.list_event_source_mappings().function_name(function).send().await;
+    let listed = listed.map_err(|error| format!("mappings of {function}: {}", DisplayErrorContext(error)))?;
     let mapping = |deployed: &aws_sdk_lambda::types::EventSourceMappingConfiguration| {
         let endpoints = deployed.self_managed_event_source()?.endpoints()?;
         let named = endpoints.values().next()?.join(",");

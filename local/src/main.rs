@@ -50,6 +50,17 @@ enum Verb {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Make Kafka topics that are not there.
+    MakeTopics {
+        /// The brokers, as host:port,...
+        #[arg(long)]
+        brokers: String,
+        /// How many partitions each has.
+        #[arg(long, default_value_t = 8)]
+        partitions: i32,
+        /// Their names.
+        names: Vec<String>,
+    },
     /// Pass requests on, and make those fail that rules at /_faults name.
     Proxy {
         /// Where to listen.
@@ -85,6 +96,7 @@ async fn run(command: Verb) -> Result<ExitCode, Failed> {
             let dice = Arc::new(Dice::new(chaos, seed));
             kafka::drive(&aws_config().load().await, &function, brokers.as_deref(), dice).await?;
         }
+        Verb::MakeTopics { brokers, partitions, names } => kafka::make_topics(&brokers, &names, partitions).await?,
         Verb::Proxy { listen, upstream } => {
             let proxy = Proxy::start_at(listen, &upstream).await?;
             println!("weir-local: passing on from {} to {upstream}", proxy.endpoint());

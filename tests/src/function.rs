@@ -1,6 +1,6 @@
 //! The built bootstrap under our own runtime API: the test decides its deadline, its lease, and what its requests meet.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -42,6 +42,11 @@ pub const TRANSFORM: Setting = Setting { name: "transform", built: "TransformFun
 /// Where `sam build` puts what it made.
 const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.aws-sam/build");
 
+/// The bootstrap that was deployed, by the function's name in the template.
+pub fn built(resource: &str) -> PathBuf {
+    Path::new(BUILT).join(resource).join("bootstrap")
+}
+
 impl Stack {
     /// Starts a function as it is deployed, but here.
     ///
@@ -64,7 +69,7 @@ impl Stack {
         variables.push(("LEASE_GRACE_SECONDS".to_owned(), setting.lease_grace_s.to_string()));
         variables.push(("AWS_ENDPOINT_URL".to_owned(), proxy.endpoint()));
         variables.extend(more.iter().map(|(name, value)| (name.to_string(), value.to_string())));
-        let binary = Path::new(BUILT).join(setting.built).join("bootstrap");
+        let binary = built(setting.built);
         let bootstrap = Bootstrap::start(&binary, &deployed, &variables, Stdio::null()).await?;
         Ok(Function { bootstrap, proxy })
     }

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod function;
+pub mod kafka;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -74,7 +74,12 @@ impl Topic {
             None => Ok(()),
             // It is being made, where brokers make topics.
             Some(error) if RDKafkaErrorCode::from(error) == RDKafkaErrorCode::LeaderNotAvailable => Ok(()),
-            Some(error) => Err(Stop(3, format!("topic {}: {}", self.name, RDKafkaErrorCode::from(error)))),
+            Some(error) => match RDKafkaErrorCode::from(error) {
+                RDKafkaErrorCode::UnknownTopicOrPartition => {
+                    Err(Stop(3, format!("there is no topic {}, or it may not be seen; make it first", self.name)))
+                }
+                code => Err(Stop(3, format!("topic {}: {code}", self.name))),
+            },
         }
     }
 

@@ -1,0 +1,140 @@
+//! Kafka to Parquet on a real broker: whatever dies or stalls, each offset is there once.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinHandle;
+use weir_ledger::positions::Positions;
+use weir_local::chaos::{Chaos, Dice};
+use weir_local::kafka::{Mapping, make_topics, poll};
+use weir_tests::batch::duckdb;
+use weir_tests::kafka::{Processes, brokers};
+use weir_tests::{Failed, Stack, cli};
+
+const EVENTS: u64 = 1_000_000;
+const PARTITIONS: i32 = 8;
+
+/// How long everything dies and stalls.
+const STORM: Duration = Duration::from_secs(60);
+
+/// Until everything must be there.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+async fn produce(file: &str, topic: &str, dataset: &str, rate: Option<u64>) -> Result<(), Failed> {
+    let rate = rate.map_or(Vec::new(), |rate| vec!["--rate".to_owned(), rate.to_string()]);
+    let brokers = brokers()?;
+    let produced = cli()?
+        .args(["produce", file, "--kafka", &brokers, "--topic", topic, "--dataset", dataset])
+        .args(rate)
+        .stdin(Stdio::null())
+        .output()
+        .await?;
+    if produced.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&produced.stderr).into()) }
+}
+
+fn poller(mapping: &Mapping, processes: &Arc<Processes>, dice: &Arc<Dice>) -> JoinHandle<()> {
+    let (mapping, processes, dice) = (mapping.clone(), Arc::clone(processes), Arc::clone(dice));
+    tokio::spawn(async move {
+        if let Err(error) = poll(&mapping, processes.as_ref(), &dice).await {
+            eprintln!("a poller ended: {error}");
+        }
+    })
+}
+
+/// A topic of a test's own, how it is read, and by what.
+async fn topic(stack: &Stack, dataset: &str) -> Result<(Mapping, Arc<Processes>, String), Failed> {
+    let topic = format!("{dataset}-{}", stack.run);
+    let (brokers, events) = (brokers()?, stack.output("events/")?.to_string());
+    make_topics(&brokers, std::slice::from_ref(&topic), PARTITIONS).await?;
+    let own = [
+        ("TOPICS", format!("{topic}={dataset}")),
+        ("EVENTS", events.clone()),
+        ("CLUSTER", stack.run.clone()),
+        ("LEASE_GRACE_SECONDS", "1".to_owned()),
+    ];
+    let processes = Processes::new(stack, &own).await?;
+    let window = Duration::from_millis(500);
+    let mapping = Mapping { brokers, group: topic.clone(), topic, batch_size: 10_000, window, reports: true };
+    Ok((mapping, processes, events))
+}
+
+/// Until so many offsets of a topic are committed, without a gap.
+async fn all_committed(stack: &Stack, topic: &str, count: u64) -> Result<BTreeMap<String, i64>, Failed> {
+    let begun = Instant::now();
+    loop {
+        let all = stack.ledger.positions().await?;
+        let own = format!("{}/{topic}/", stack.run);
+        let all = all.into_iter().filter(|position| position.name.starts_with(&own));
+        let mut ends = BTreeMap::new();
+        for position in all {
+            if let Some(committed) = position.committed.filter(|_| position.gaps.is_empty()) {
+                assert_eq!(committed.from, 0, "{}", position.name);
+                ends.insert(position.name, committed.to);
+            }
+        }
+        if ends.values().sum::<i64>() == i64::try_from(count)? {
+            return Ok(ends);
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("of {count} offsets are committed: {ends:?}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_events_are_there_once_whatever_dies_or_stalls() -> Result<(), Failed> {
+    let stack = Stack::open("storm").await?;
+    let (mapping, processes, events) = topic(&stack, "page_logs").await?;
+    let rows = tempfile::Builder::new().suffix(".ndjson").tempfile()?;
+    let made = ["generate", "page_logs", "--format", "ndjson", "--days", "2", "--bad", "0.001", "--rows"];
+    let made = cli()?.args(made).arg(EVENTS.to_string()).output().await?;
+    tokio::fs::File::create(rows.path()).await?.write_all(&made.stdout).await?;
+    let file = rows.path().to_str().ok_or("no such path")?.to_owned();
+
+    let dice = Arc::new(Dice::new("duplicate=0.05,recut=0.3".parse::<Chaos>()?, 3));
+    let mut pollers: Vec<JoinHandle<()>> = (0..3).map(|_| poller(&mapping, &processes, &dice)).collect();
+    let producing = {
+        let (file, topic) = (file.clone(), mapping.topic.clone());
+        tokio::spawn(async move { produce(&file, &topic, "page_logs", Some(EVENTS / STORM.as_secs())).await })
+    };
+    processes.suffer(0.04);
+    let (begun, mut random, mut lost) = (Instant::now(), StdRng::seed_from_u64(9), 0);
+    while begun.elapsed() < STORM {
+        tokio::time::sleep(Duration::from_millis(random.random_range(1_000..5_000))).await;
+        // A poller dies, and has committed nothing of what it was at.
+        let which = random.random_range(0..pollers.len());
+        if let Some(old) = pollers.get_mut(which) {
+            old.abort();
+            *old = poller(&mapping, &processes, &dice);
+            lost += 1;
+        }
+    }
+    producing.await??;
+    processes.suffer(0.0);
+    // Those that stalled last go on at the very end.
+    let ends = all_committed(&stack, &mapping.topic, EVENTS).await?;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    pollers.iter().for_each(JoinHandle::abort);
+    let [killed, stalled, invoked] =
+        [&processes.killed, &processes.stalled, &processes.invoked].map(|count| count.load(Ordering::Relaxed));
+    println!("{invoked} invocations, {killed} killed, {stalled} stalled, {lost} pollers lost");
+    assert!(ends.len() == PARTITIONS as usize && killed > 5 && stalled > 5 && lost > 10);
+    let letters = format!("s3://{}/poison/ingest/{}/", stack.dead_letters, mapping.topic);
+    let found = duckdb(&["offsets", &events, &letters, &file]).await?;
+    let expected: Vec<String> = (0..PARTITIONS)
+        .map(|partition| {
+            let end = ends.get(&format!("{}/{}/{partition}", stack.run, mapping.topic)).copied().unwrap_or(-1);
+            format!("{partition} 0 {} {end} {end}", end - 1)
+        })
+        .collect();
+    assert_eq!(found.get(..PARTITIONS as usize), Some(expected.as_slice()), "partition, first, last, count, distinct");
+    assert_eq!(found.get(PARTITIONS as usize..), Some(&["the same rows".to_owned()][..]));
+    Ok(())
+}
