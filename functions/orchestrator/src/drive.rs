@@ -16,11 +16,12 @@ use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::batch::lane::Step;
 use weir_ledger::batch::{Landed, Lane, Phase, Run, Swap, lane, object};
+use weir_ledger::positions::Manifest as Commit;
 use weir_ledger::protocol::{Claim, FOREVER_MS, REMEMBERED_DAYS};
 use weir_ledger::{Job, Speed, State};
 
 use crate::config::When;
-use crate::manifest::{self, Files, Listed, Manifest, Outcome};
+use crate::manifest::{self, Files, Listed, Manifest, Outcome, Refused};
 use crate::said;
 use crate::{Orchestrator, Visit};
 
@@ -209,7 +210,10 @@ impl Orchestrator {
                 let mine: Vec<Listed> = mine.into_iter().flatten().collect();
                 let (objects, bytes) = (mine.len() as u64, mine.iter().map(|one| one.size).sum());
                 let measured = contract(&lane.name).is_ok_and(|contract| contract.has_metrics());
-                let manifest = manifest::of_dataset(&self.config, &lane.name, run, mine, measured);
+                let mut manifest = manifest::of_dataset(&self.config, &lane.name, run, mine, measured);
+                if measured {
+                    self.read_lists(&mut manifest).await?;
+                }
                 if objects > 0 {
                     self.take_job(&job_of(&manifest, run), visit).await?;
                     // One that is made again was over.
@@ -220,6 +224,34 @@ impl Orchestrator {
         };
         self.write(&files.manifest, &manifest).await?;
         self.change_own(lane, visit, lane::claimed(lane, objects, bytes, visit.now_ms())).await
+    }
+
+    /// What `ingest` committed is listed file by file: that is what the run reads.
+    async fn read_lists(&self, manifest: &mut Manifest) -> Result<(), Failure> {
+        let lists = manifest.objects.iter().flatten().filter(|one| one.is_list).cloned();
+        let reads = lists.map(|list| async move {
+            let at = Location::parse(&list.uri).map_err(|error| Failure::internal("LedgerShape", error.to_string()))?;
+            match self.read::<Commit>(&at).await {
+                Ok(commit) => Ok(Ok((list.landed_ms, commit))),
+                Err(failure) if failure.passes() => Err(failure),
+                Err(failure) => Ok(Err(Refused { uri: list.uri, reason: failure.reason })),
+            }
+        });
+        let read: Vec<_> = futures::stream::iter(reads.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await?;
+        for one in read {
+            match one {
+                Err(refused) => manifest.unread.push(refused),
+                // Names that are used once: there is no other version.
+                Ok((landed_ms, commit)) => manifest.committed.extend(commit.files.into_iter().map(|file| Listed {
+                    uri: file.uri,
+                    size: file.bytes,
+                    etag: String::new(),
+                    landed_ms,
+                    is_list: false,
+                })),
+            }
+        }
+        Ok(())
     }
 
     async fn mark_one(&self, dataset: &str, run: &Run, one: Listed) -> Result<Option<Listed>, Failure> {
@@ -252,6 +284,7 @@ impl Orchestrator {
             outcome.ok_or_else(|| Failure::internal("NoResult", format!("run {} has no result", run.id)))?;
         let manifest: Manifest = self.read(&Files::of(&self.config, &run.id, run.claim).manifest).await?;
         let to_load = self.to_load(&lane.name, &manifest, &outcome);
+        outcome.refused.extend(manifest.unread);
         let objects = manifest.objects.unwrap_or_default();
         let watermark = objects.iter().map(|one| one.landed_ms).max();
         let ends = objects.into_iter().map(|one| {
@@ -271,7 +304,8 @@ impl Orchestrator {
                 place: first.uri.clone(),
                 failure: Failure::user("Refused", reason),
                 job_id: Some(run.id.clone()),
-                next_step: "Land them again, mended, under the same keys: then they are worked on.".to_owned(),
+                next_step: "What landed is worked on when it lands again, mended, under the same key. What came by Kafka and is gone is missing in the sums."
+                    .to_owned(),
             };
             self.tell(&notice, visit).await;
         }
@@ -363,7 +397,13 @@ fn up_to(pending: Vec<Landed>, most_bytes: u64) -> Vec<Listed> {
 
 fn to_listed(object: &Landed) -> Listed {
     let version = &object.version_of;
-    Listed { uri: object.uri.clone(), size: version.size, etag: version.etag.clone(), landed_ms: version.landed_ms }
+    Listed {
+        uri: object.uri.clone(),
+        size: version.size,
+        etag: version.etag.clone(),
+        landed_ms: version.landed_ms,
+        is_list: object.is_list,
+    }
 }
 
 /// The record of a dataset's run, as a job.

@@ -22,6 +22,9 @@ pub struct Listed {
     /// When it landed, in milliseconds since the epoch.
     #[serde(default)]
     pub landed_ms: u64,
+    /// Whether it is a list of files that `ingest` committed, instead of data.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_list: bool,
 }
 
 /// What a run is told.
@@ -35,6 +38,12 @@ pub struct Manifest {
     pub command: String,
     /// What to read; `None`: whatever is at the command's source.
     pub objects: Option<Vec<Listed>>,
+    /// The files that the lists among them name: rows that are in a table already, and are only added up.
+    #[serde(default)]
+    pub committed: Vec<Listed>,
+    /// Lists among them that could not be read.
+    #[serde(default)]
+    pub unread: Vec<Refused>,
     /// Where rows go, and the quarantine.
     pub output: String,
     /// Where the metrics go, if there are any.
@@ -69,7 +78,7 @@ pub struct Outcome {
 }
 
 /// An object that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Which.
     pub uri: String,
@@ -119,6 +128,8 @@ pub fn of_dataset(config: &Config, dataset: &str, run: &Run, objects: Vec<Listed
         claim: run.claim,
         command: dataset_command(config, dataset, &run.id),
         objects: Some(objects),
+        committed: Vec::new(),
+        unread: Vec::new(),
         output: at("rows"),
         metrics: measured.then(|| at("metrics")),
         sums: measured.then(|| at("sums")),
@@ -136,6 +147,8 @@ pub fn of_job(config: &Config, run: &Run, command: &Command) -> Manifest {
         claim: run.claim,
         command: command.to_json(),
         objects: None,
+        committed: Vec::new(),
+        unread: Vec::new(),
         metrics: (command.action == Action::Aggregate).then(|| output.clone()),
         output,
         sums: None,
@@ -182,9 +195,14 @@ pub fn policy(config: &Config, manifest: &Manifest, token: &str) -> Result<Strin
     buckets.sort();
     buckets.dedup();
     let assets = config.runs.sibling("assets/");
+    let mut reads = vec![under(&command.source), arn(&files.manifest), under(&assets)];
+    if !manifest.committed.is_empty() {
+        let dataset = command.dataset.as_deref().unwrap_or_default();
+        reads.push(under(&config.events.join(&format!("{dataset}/"))));
+    }
     let policy = json!({"Version": "2012-10-17", "Statement": [
         {"Effect": "Allow", "Action": ["s3:GetObject", "s3:GetObjectTagging"],
-         "Resource": [under(&command.source), arn(&files.manifest), under(&assets)]},
+         "Resource": reads},
         {"Effect": "Allow", "Action": ["s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObject", "s3:AbortMultipartUpload"],
          "Resource": writes},
         {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": buckets},

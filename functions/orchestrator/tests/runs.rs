@@ -7,6 +7,7 @@ mod loads;
 mod world;
 
 use serde_json::{Value, json};
+use weir_lake::Lake;
 use weir_ledger::batch::{Book, Phase, Standing};
 use weir_ledger::{State, Store};
 use world::{World, created, pass};
@@ -68,6 +69,50 @@ async fn killed_at_any_call(objects: usize, events: bool, prepare: impl Fn(&Worl
             calls = at;
         }
         assert!(calls > 25, "there were calls to be killed at: {calls}");
+    }
+}
+
+/// What `ingest` commits: a list of files, PENDING by its own transaction.
+async fn commit(world: &World, n: usize, listed: &[&str]) -> String {
+    let at = format!("s3://out-bucket/events/_manifests/t/{n}.json");
+    let files: Vec<Value> = listed.iter().map(|uri| json!({"uri": uri, "rows": 1, "bytes": 7})).collect();
+    let manifest =
+        json!({"dataset": "page_logs", "position": "c/t/0", "offsets": {"from": 0, "to": 1}, "files": files});
+    if !listed.is_empty() {
+        let place = weir_command::Location::parse(&at).unwrap();
+        world.lake.put(&place, manifest.to_string().into(), "application/json").await.unwrap();
+    }
+    let bytes = 7 * listed.len() as u64;
+    let list = weir_ledger::batch::object::list("page_logs", &at, bytes, world::now_ms());
+    world.book.put_object(&list).await.unwrap();
+    at
+}
+
+#[tokio::test]
+async fn what_ingest_committed_is_added_up_file_by_file_and_once() {
+    for dies_at in 0..40 {
+        let world = World::new();
+        let first =
+            commit(&world, 0, &["s3://out-bucket/events/page_logs/a", "s3://out-bucket/events/page_logs/b"]).await;
+        let gone = commit(&world, 1, &[]).await;
+        world.fate.set(dies_at, dies_at % 2 == 0);
+        land(&world, 0).await;
+        settle(&world, true).await;
+        let last = commit(&world, 2, &["s3://out-bucket/events/page_logs/c"]).await;
+        world.deliver(&json!({"dataset": "page_logs"})).await;
+        settle(&world, true).await;
+        let mut all: Vec<String> = world.spark.written.lock().unwrap().values().flatten().cloned().collect();
+        all.sort();
+        let files = ["a", "b", "c"].map(|name| format!("s3://out-bucket/events/page_logs/{name}"));
+        let landed = format!("s3://raw-bucket/{}", key(0));
+        assert_eq!(all, [&files[..], &[landed]].concat(), "killed at {dies_at}");
+        for (list, standing) in [(first, Standing::Done), (gone, Standing::Refused), (last, Standing::Done)] {
+            assert_eq!(world.book.object("page_logs", &list).await.unwrap().unwrap().standing, standing, "{list}");
+        }
+        assert!(
+            world.told.0.lock().unwrap().iter().any(|told| told.contains("_manifests/t/1.json")),
+            "someone is told"
+        );
     }
 }
 

@@ -132,7 +132,11 @@ impl SparkTwin {
                 self.set(at, SparkState::Succeeded, "SUCCEEDED");
             } else {
                 let manifest = read(lake, &start.manifest).await;
-                let objects = manifest["objects"].as_array().cloned().unwrap_or_default();
+                // A list's files instead of it.
+                let data = |one: &&Value| one["is_list"] != true;
+                let listed =
+                    ["objects", "committed"].map(|name| manifest[name].as_array().cloned().unwrap_or_default());
+                let objects: Vec<Value> = listed.iter().flatten().filter(data).cloned().collect();
                 let uris: Vec<String> = objects.iter().map(|one| one["uri"].as_str().unwrap().to_owned()).collect();
                 let groups = if one_less(&self.nothing) { 0 } else { uris.len() };
                 let run = manifest["run"].as_str().unwrap().to_owned();
@@ -186,6 +190,7 @@ fn settings(name: &str) -> Option<String> {
         "RAW" => "s3://raw-bucket/".into(),
         "TABLES" => "s3://out-bucket/tables/".into(),
         "RUNS" => "s3://batch-bucket/runs/".into(),
+        "EVENTS" => "s3://out-bucket/events/".into(),
         "SOURCE_ALLOW_LIST" => "s3://in-bucket/".into(),
         "DEST_ALLOW_LIST" => "s3://out-bucket/".into(),
         "BATCH_WHEN" => "landing".into(),
