@@ -53,6 +53,7 @@ enum Verb {
 }
 
 /// Why the CLI stops: the exit code and what to say.
+#[derive(Debug)]
 struct Stop(u8, String);
 
 impl Stop {

@@ -39,6 +39,9 @@ pub const WORKER: Setting = Setting { name: "worker", built: "RealtimeFunction",
 /// The Firehose transformation, which has no leases.
 pub const TRANSFORM: Setting = Setting { name: "transform", built: "TransformFunction", lease_grace_s: 0 };
 
+/// Kafka's function, whose leases end with its deadline.
+pub const INGEST: Setting = Setting { name: "ingest", built: "IngestFunction", lease_grace_s: 0 };
+
 /// Where `sam build` puts what it made.
 const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.aws-sam/build");
 

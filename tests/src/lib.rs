@@ -114,6 +114,19 @@ impl Stack {
         Ok(self.lake.put(&self.input(key)?, Bytes::from(text.to_owned()), "text/csv").await?)
     }
 
+    /// What lies under a prefix, by key.
+    ///
+    /// # Errors
+    /// S3's.
+    pub async fn objects(&self, under: &Location) -> Result<BTreeMap<String, Vec<u8>>, Failed> {
+        let mut found = BTreeMap::new();
+        for object in self.lake.list(under, None).await?.objects {
+            let bytes = self.lake.get(&object.location, None, 0, object.size).await?;
+            found.insert(object.location.key().to_owned(), bytes.to_vec());
+        }
+        Ok(found)
+    }
+
     /// Puts records in one call, so that they come in one batch; returns their sequence numbers.
     ///
     /// # Errors

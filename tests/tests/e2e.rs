@@ -34,7 +34,8 @@ async fn job(stack: &Stack, id: &str) -> Result<Job, Failed> {
 async fn dynamodb_keeps_the_ledgers_promises() -> Result<(), Failed> {
     let stack = Stack::open("ledger").await?;
     weir_ledger::conformance::suite(&stack.ledger).await?;
-    Ok(weir_ledger::batch::conformance::suite(&stack.ledger).await?)
+    weir_ledger::batch::conformance::suite(&stack.ledger).await?;
+    Ok(weir_ledger::positions::conformance::suite(&stack.ledger).await?)
 }
 
 #[tokio::test]
