@@ -7,7 +7,7 @@ function="$1" event="$2" dir=target/local
 [ -f "$event" ] || { echo "there is no event $event; there are:" >&2; ls events/*/*.json >&2; exit 2; }
 bootstrap=".aws-sam/build/${function^}Function/bootstrap"
 [ -f "$dir/env" ] || { make --no-print-directory local-up >&2; echo "it stays up: make local-down stops it" >&2; }
-[ -f "$bootstrap" ] || { echo "there is no function $function; FN is realtime, worker, transform or orchestrator" >&2; exit 2; }
+[ -f "$bootstrap" ] || { echo "there is no function $function; FN is realtime, worker, transform, ingest or orchestrator" >&2; exit 2; }
 . "$dir/env"
 aws sts get-caller-identity >/dev/null || { echo "the local AWS does not answer: make local-down, and again" >&2; exit 1; }
 weir_local="${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug/weir-local"

@@ -1,7 +1,8 @@
 //! `bench-host init BOOTSTRAP COUNT` and `bench-host jobs BOOTSTRAP COUNT`: a built bootstrap under the Lambda runtime API.
 //!
 //! Its variables are this process's own. `jobs` reads events, one a line, from standard input: the first `COUNT / 10` warm it
-//! up, and the rest are measured from the event's hand-over to the response. Prints milliseconds as a JSON array.
+//! up, and the rest are measured from the event's hand-over to the response. Prints milliseconds, the process' CPU seconds and its peak
+//! of memory as JSON.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -36,7 +37,11 @@ async fn main() -> Result<(), Failed> {
         "jobs" => {
             let function = Bootstrap::start(binary, "bench", &variables, Stdio::null()).await?;
             let mut times = Vec::with_capacity(count);
+            let mut cold_cpu = 0.0;
             for event in std::io::stdin().lock().lines().take(count + count / 10) {
+                if times.len() == count / 10 {
+                    cold_cpu = function.cpu_seconds()?;
+                }
                 let begun = Instant::now();
                 let answer = function.invoke(&event?, Duration::from_secs(30), Duration::ZERO).await?;
                 times.push(ms(begun.elapsed()));
@@ -46,7 +51,8 @@ async fn main() -> Result<(), Failed> {
                 }
             }
             let measured: Vec<f64> = times.split_off(count / 10);
-            println!("{}", json!({"ms": measured, "peak_bytes": function.peak_bytes()?}));
+            let cpu_s = function.cpu_seconds()? - cold_cpu;
+            println!("{}", json!({"ms": measured, "cpu_s": cpu_s, "peak_bytes": function.peak_bytes()?}));
         }
         other => return Err(format!("no measure is called {other}").into()),
     }

@@ -129,6 +129,18 @@ impl Bootstrap {
         self.pid
     }
 
+    /// The time that its process has had of all cores, in seconds (`utime` and `stime` of proc(5), in hundredths on Linux).
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn cpu_seconds(&self) -> io::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        // Its name is in parentheses, and may have blanks.
+        let numbers = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+        let ticks = |place: usize| numbers.split_whitespace().nth(place).and_then(|text| text.parse::<f64>().ok());
+        Ok((ticks(11).unwrap_or(f64::NAN) + ticks(12).unwrap_or(f64::NAN)) / 100.0)
+    }
+
     /// The most memory its process had, in bytes (`VmHWM` of proc(5)).
     ///
     /// # Errors
