@@ -87,7 +87,7 @@ def kafka(bench):
         faults({"contains": contains, "fault": "count"}, "POST")
     before = [event(one, 0, 0, rows[:100])] + [event(one, 0, 100 + n * 100, rows[100 + n * 100 : 200 + n * 100]) for n in range(21)]
     invoke(bench, before, counted)
-    met = [rule["met"] for rule in faults()]
+    met = [rule["seen"] for rule in faults()]
     faults(method="DELETE")
     for name, number in zip(CALLS, met):
         bench.add(f"{name} calls a batch of one partition, three dates", number / len(before), "calls", None)

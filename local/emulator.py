@@ -19,7 +19,7 @@ from ministack.app import main
 from ministack.services import firehose, lambda_svc
 from ministack.services.cloudformation import provisioners
 
-deliver = KAFKA = ("Topics", "SelfManagedEventSource", "SourceAccessConfigurations", "ProvisionedPollerConfig")
+KAFKA = ("Topics", "SelfManagedEventSource", "SourceAccessConfigurations", "ProvisionedPollerConfig")
 mappings = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
 
 
@@ -46,7 +46,8 @@ def keeping(change, given):
 
 mappings["create"] = keeping(mappings["create"], 1)
 mappings["update"] = keeping(mappings["update"], 2)
-firehose.ingest_from_kinesis_source
+
+deliver = firehose.ingest_from_kinesis_source
 reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="firehose-source")
 
 

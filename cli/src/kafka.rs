@@ -70,6 +70,9 @@ fn line(position: &Position, now_ms: u64) -> [String; 5] {
         gaps.push(format!("and {} more", position.gaps.len() - GAPS_SHOWN));
     }
     let now = match (&position.intent, position.lease_until_ms > now_ms) {
+        _ if position.stopped.is_some() => {
+            "stopped: its topic seems to be made anew; if so: weir kafka anew".to_owned()
+        }
         (_, true) => format!("taken for {} s at most", (position.lease_until_ms - now_ms).div_ceil(1000)),
         (Some(_), false) => "left by its worker; the next one or the sweep clears it".to_owned(),
         (None, false) => String::new(),

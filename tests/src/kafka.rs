@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_dynamodb::types::{BillingMode, GlobalSecondaryIndex};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use weir_ledger::DynamoStore;
 use weir_local::kafka::Invoker;
 use weir_local::runtime::{Answer, Bootstrap, variables_of};
 
@@ -22,18 +24,27 @@ pub const TIMEOUT: Duration = Duration::from_secs(3);
 const STALLS: Duration = Duration::from_secs(8);
 
 /// Processes of the function, each for one invocation at a time, as Lambda has them.
-pub struct Processes {
+#[derive(Clone)]
+pub struct Processes(Arc<Inner>);
+
+/// How many there were.
+#[derive(Debug, Default)]
+pub struct Fates {
+    /// How many were killed while they worked.
+    pub killed: AtomicUsize,
+    /// How many were stalled while they worked, and went on later.
+    pub stalled: Arc<AtomicUsize>,
+    /// How many invocations there were.
+    pub invoked: AtomicUsize,
+}
+
+struct Inner {
     binary: PathBuf,
     variables: Vec<(String, String)>,
     idle: Mutex<Vec<Arc<Bootstrap>>>,
     dice: Mutex<StdRng>,
     chance: Mutex<f64>,
-    /// How many were killed while they worked.
-    pub killed: AtomicUsize,
-    /// How many were stalled while they worked, and went on later.
-    pub stalled: AtomicUsize,
-    /// How many invocations there were.
-    pub invoked: AtomicUsize,
+    fates: Fates,
 }
 
 impl Processes {
@@ -41,27 +52,32 @@ impl Processes {
     ///
     /// # Errors
     /// If it isn't deployed.
-    pub async fn new(stack: &Stack, more: &[(&str, String)]) -> Result<Arc<Self>, Failed> {
+    pub async fn new(stack: &Stack, more: &[(&str, String)]) -> Result<Self, Failed> {
         let mut variables = variables_of(&stack.aws, "weir-ingest").await?;
         variables.retain(|(name, _)| more.iter().all(|(own, _)| own != name));
         variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-        Ok(Arc::new(Self {
+        Ok(Self(Arc::new(Inner {
             binary: crate::function::built("IngestFunction"),
             variables,
             idle: Mutex::default(),
             dice: Mutex::new(StdRng::seed_from_u64(5)),
             chance: Mutex::new(0.0),
-            killed: AtomicUsize::new(0),
-            stalled: AtomicUsize::new(0),
-            invoked: AtomicUsize::new(0),
-        }))
+            fates: Fates::default(),
+        })))
     }
 
     /// How often one is killed, and as often stalled.
     pub fn suffer(&self, chance: f64) {
-        *self.chance.lock().unwrap_or_else(PoisonError::into_inner) = chance;
+        *self.0.chance.lock().unwrap_or_else(PoisonError::into_inner) = chance;
     }
 
+    /// What became of them.
+    pub fn fates(&self) -> &Fates {
+        &self.0.fates
+    }
+}
+
+impl Inner {
     /// What happens to the next invocation, and when.
     fn fate(&self) -> (bool, bool, Duration) {
         let chance = *self.chance.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,10 +101,18 @@ fn signal(process: &Bootstrap, name: &str) -> io::Result<()> {
 
 #[async_trait]
 impl Invoker for Processes {
+    /// A function goes on when its poller dies.
     async fn invoke(&self, event: &str) -> Result<Answer, Failed> {
+        let (inner, event) = (Arc::clone(&self.0), event.to_owned());
+        Ok(tokio::spawn(async move { inner.invoke(&event).await }).await??)
+    }
+}
+
+impl Inner {
+    async fn invoke(&self, event: &str) -> io::Result<Answer> {
         let process = self.process().await?;
         let (kills, stalls, after) = self.fate();
-        self.invoked.fetch_add(1, Ordering::Relaxed);
+        self.fates.invoked.fetch_add(1, Ordering::Relaxed);
         let worker = Arc::clone(&process);
         let invoked = async move { worker.invoke(event, TIMEOUT, Duration::ZERO).await };
         tokio::pin!(invoked);
@@ -104,17 +128,19 @@ impl Invoker for Processes {
             return Ok(answer);
         }
         if kills {
-            self.killed.fetch_add(1, Ordering::Relaxed);
+            self.fates.killed.fetch_add(1, Ordering::Relaxed);
             signal(&process, "-9")?;
-            return Ok(invoked.await?);
+            return invoked.await;
         }
-        self.stalled.fetch_add(1, Ordering::Relaxed);
         signal(&process, "-STOP")?;
         // Its deadline passes.
         let answer = invoked.await?;
+        let stalled = Arc::clone(&self.fates.stalled);
         tokio::spawn(async move {
             tokio::time::sleep(STALLS).await;
-            let _ = signal(&process, "-CONT");
+            if signal(&process, "-CONT").is_ok() {
+                stalled.fetch_add(1, Ordering::Relaxed);
+            }
             // What it was about to do, it does now.
             tokio::time::sleep(Duration::from_secs(3)).await;
             drop(process);
@@ -130,4 +156,29 @@ impl Invoker for Processes {
 pub fn brokers() -> Result<String, Failed> {
     std::env::var("WEIR_KAFKA")
         .map_err(|_| "WEIR_KAFKA is not set: run `make test`, or `make kafka-up` and `source target/local/env`".into())
+}
+
+/// A ledger of a test's own, as the stack's is: what it hands on is nobody's to work on.
+///
+/// # Errors
+/// DynamoDB's.
+pub async fn own_ledger(stack: &Stack) -> Result<(String, DynamoStore), Failed> {
+    let (client, name) = (aws_sdk_dynamodb::Client::new(&stack.aws), format!("ledger-{}", stack.run));
+    let there = client.describe_table().table_name("weir-ledger").send().await?;
+    let there = there.table().ok_or("there is no ledger")?;
+    let mut made = client
+        .create_table()
+        .table_name(&name)
+        .billing_mode(BillingMode::PayPerRequest)
+        .set_key_schema(Some(there.key_schema().to_vec()))
+        .set_attribute_definitions(Some(there.attribute_definitions().to_vec()));
+    for index in there.global_secondary_indexes() {
+        let index = GlobalSecondaryIndex::builder()
+            .set_index_name(index.index_name().map(str::to_owned))
+            .set_key_schema(Some(index.key_schema().to_vec()))
+            .set_projection(index.projection().cloned());
+        made = made.global_secondary_indexes(index.build()?);
+    }
+    made.send().await?;
+    Ok((name.clone(), DynamoStore::new(client, name)))
 }

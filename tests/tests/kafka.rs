@@ -11,13 +11,14 @@ use rand::{RngExt, SeedableRng};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 use weir_command::Location;
+use weir_ledger::DynamoStore;
 use weir_ledger::positions::Positions;
 use weir_local::chaos::{Chaos, Dice};
 use weir_local::kafka::{Deployed, Mapping, make_topics, mappings, poll};
-use weir_tests::batch::{TURN, duckdb, idle};
 use weir_local::runtime::Answer;
+use weir_tests::batch::{TURN, duckdb, idle};
 use weir_tests::function::INGEST;
-use weir_tests::kafka::{Processes, brokers};
+use weir_tests::kafka::{Processes, brokers, own_ledger};
 use weir_tests::{Failed, Stack, cli};
 
 const EVENTS: u64 = 1_000_000;
@@ -41,41 +42,49 @@ async fn produce(file: &str, topic: &str, dataset: &str, rate: Option<u64>) -> R
     if produced.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&produced.stderr).into()) }
 }
 
-fn poller(mapping: &Mapping, processes: &Arc<Processes>, dice: &Arc<Dice>) -> JoinHandle<()> {
-    let (mapping, processes, dice) = (mapping.clone(), Arc::clone(processes), Arc::clone(dice));
+fn poller(mapping: &Mapping, processes: &Processes, dice: &Arc<Dice>) -> JoinHandle<()> {
+    let (mapping, processes, dice) = (mapping.clone(), processes.clone(), Arc::clone(dice));
     tokio::spawn(async move {
-        if let Err(error) = poll(&mapping, processes.as_ref(), &dice).await {
+        if let Err(error) = poll(&mapping, &processes, &dice).await {
             eprintln!("a poller ended: {error}");
         }
     })
 }
 
 /// A topic of a test's own, how it is read, and by what.
-async fn topic(stack: &Stack, dataset: &str) -> Result<(Mapping, Arc<Processes>, String), Failed> {
+struct Own {
+    mapping: Mapping,
+    processes: Processes,
+    ledger: DynamoStore,
+    events: String,
+}
+
+/// `reports`: whether answers name the partitions that are to come again.
+async fn topic(stack: &Stack, dataset: &str, reports: bool) -> Result<Own, Failed> {
     let topic = format!("{dataset}-{}", stack.run);
     let (brokers, events) = (brokers()?, stack.output("events/")?.to_string());
     make_topics(&brokers, std::slice::from_ref(&topic), PARTITIONS).await?;
+    let (table, ledger) = own_ledger(stack).await?;
     let own = [
         ("TOPICS", format!("{topic}={dataset}")),
+        ("PARTIAL_FAILURES", if reports { topic.clone() } else { String::new() }),
         ("EVENTS", events.clone()),
         ("CLUSTER", stack.run.clone()),
+        ("LEDGER_TABLE", table),
         ("LEASE_GRACE_SECONDS", "1".to_owned()),
     ];
     let processes = Processes::new(stack, &own).await?;
-    let window = Duration::from_millis(500);
-    let mapping = Mapping { brokers, group: topic.clone(), topic, batch_size: 10_000, window, reports: true };
-    Ok((mapping, processes, events))
+    let window = Duration::from_millis(300);
+    let mapping = Mapping { brokers, group: topic.clone(), topic, batch_size: 10_000, window, reports };
+    Ok(Own { mapping, processes, ledger, events })
 }
 
 /// Until so many offsets of a topic are committed, without a gap.
-async fn all_committed(stack: &Stack, topic: &str, count: u64) -> Result<BTreeMap<String, i64>, Failed> {
+async fn all_committed(ledger: &DynamoStore, count: u64) -> Result<BTreeMap<String, i64>, Failed> {
     let begun = Instant::now();
     loop {
-        let all = stack.ledger.positions().await?;
-        let own = format!("{}/{topic}/", stack.run);
-        let all = all.into_iter().filter(|position| position.name.starts_with(&own));
         let mut ends = BTreeMap::new();
-        for position in all {
+        for position in ledger.positions().await? {
             if let Some(committed) = position.committed.filter(|_| position.gaps.is_empty()) {
                 assert_eq!(committed.from, 0, "{}", position.name);
                 ends.insert(position.name, committed.to);
@@ -94,7 +103,7 @@ async fn all_committed(stack: &Stack, topic: &str, count: u64) -> Result<BTreeMa
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_events_are_there_once_whatever_dies_or_stalls() -> Result<(), Failed> {
     let stack = Stack::open("storm").await?;
-    let (mapping, processes, events) = topic(&stack, "page_logs").await?;
+    let Own { mapping, processes, ledger, events } = topic(&stack, "page_logs", true).await?;
     let rows = tempfile::Builder::new().suffix(".ndjson").tempfile()?;
     let made = ["generate", "page_logs", "--format", "ndjson", "--days", "2", "--bad", "0.001", "--rows"];
     let made = cli()?.args(made).arg(EVENTS.to_string()).output().await?;
@@ -122,11 +131,12 @@ async fn a_million_events_are_there_once_whatever_dies_or_stalls() -> Result<(),
     producing.await??;
     processes.suffer(0.0);
     // Those that stalled last go on at the very end.
-    let ends = all_committed(&stack, &mapping.topic, EVENTS).await?;
+    let ends = all_committed(&ledger, EVENTS).await?;
     tokio::time::sleep(Duration::from_secs(12)).await;
     pollers.iter().for_each(JoinHandle::abort);
+    let fates = processes.fates();
     let [killed, stalled, invoked] =
-        [&processes.killed, &processes.stalled, &processes.invoked].map(|count| count.load(Ordering::Relaxed));
+        [&fates.killed, fates.stalled.as_ref(), &fates.invoked].map(|count| count.load(Ordering::Relaxed));
     println!("{invoked} invocations, {killed} killed, {stalled} stalled, {lost} pollers lost");
     assert!(ends.len() == PARTITIONS as usize && killed > 3 && stalled > 3 && lost > 10);
     let letters = format!("s3://{}/poison/ingest/{}/", stack.dead_letters, mapping.topic);
@@ -143,18 +153,24 @@ async fn a_million_events_are_there_once_whatever_dies_or_stalls() -> Result<(),
 }
 
 /// The samples: rows in the table, rows in the quarantine, dead letters.
-const SAMPLES: [(&str, usize, usize, usize); 4] =
-    [("msk.json", 3, 0, 1), ("self-managed.json", 1, 0, 0), ("strange-envelopes.json", 2, 1, 5), ("sweep.json", 0, 0, 0)];
+const SAMPLES: [(&str, usize, usize, usize); 4] = [
+    ("msk.json", 3, 0, 1),
+    ("self-managed.json", 1, 0, 0),
+    ("strange-envelopes.json", 2, 1, 5),
+    ("sweep.json", 0, 0, 0),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sample_is_answered_and_a_repeat_changes_nothing() -> Result<(), Failed> {
     let stack = Stack::open("samples").await?;
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/ingest");
     assert_eq!(std::fs::read_dir(folder)?.count(), SAMPLES.len(), "a sample that nobody expects anything of");
+    let (table, _) = own_ledger(&stack).await?;
     for (name, rows, quarantined, letters) in SAMPLES {
-        let own = stack.output(&format!("{name}/"))?;
-        let (events, cluster) = (own.join("events/").to_string(), format!("{}-{name}", stack.run));
-        let function = stack.function_with(INGEST, &[("EVENTS", &events), ("CLUSTER", &cluster)]).await?;
+        let place = stack.output(&format!("{name}/"))?;
+        let (events, cluster) = (place.join("events/").to_string(), format!("{}-{name}", stack.run));
+        let own = [("EVENTS", events.as_str()), ("CLUSTER", &cluster), ("LEDGER_TABLE", &table)];
+        let function = stack.function_with(INGEST, &own).await?;
         // Of a cluster that this ledger has not seen.
         let event = std::fs::read_to_string(format!("{folder}/{name}"))?;
         let event = event.replace("6cc0432b-8618-4f44-bccc-e1fbd8fb7c4d-2", &cluster);
@@ -163,12 +179,13 @@ async fn every_sample_is_answered_and_a_repeat_changes_nothing() -> Result<(), F
         for _ in 0..2 {
             let answer = function.invoke(&event, Duration::from_secs(60)).await?;
             assert_eq!(answer, Answer::Response(r#"{"batchItemFailures":[]}"#.to_owned()), "{name}");
-            let there = stack.objects(&own).await?;
+            let there = stack.objects(&place).await?;
             let lines = |objects: &BTreeMap<String, Vec<u8>>, within: &str| {
                 let own = objects.iter().filter(|(key, _)| key.contains(within));
                 own.map(|(_, bytes)| bytes.iter().filter(|byte| **byte == b'\n').count()).sum::<usize>()
             };
-            let after = stack.objects(&Location::parse(&format!("s3://{}/poison/ingest/", stack.dead_letters))?).await?;
+            let after =
+                stack.objects(&Location::parse(&format!("s3://{}/poison/ingest/", stack.dead_letters))?).await?;
             let fresh: BTreeMap<_, _> = after.into_iter().filter(|(key, _)| !before.contains_key(key)).collect();
             assert_eq!((lines(&there, "_quarantine/"), lines(&fresh, "")), (quarantined, letters), "{name}");
             let keys: Vec<String> = there.into_keys().chain(fresh.into_keys()).collect();
@@ -239,7 +256,7 @@ async fn what_comes_by_kafka_is_added_up_by_batch_once() -> Result<(), Failed> {
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_become_a_table_with_their_line_breaks_and_cents() -> Result<(), Failed> {
     let stack = Stack::open("orders").await?;
-    let (mapping, processes, events) = topic(&stack, "orders").await?;
+    let Own { mapping, processes, ledger, events } = topic(&stack, "orders", false).await?;
     let made = cli()?.args(["generate", "orders", "--format", "ndjson", "--rows", "500"]).output().await?;
     let mut lines: Vec<serde_json::Value> =
         String::from_utf8(made.stdout)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
@@ -253,7 +270,7 @@ async fn orders_become_a_table_with_their_line_breaks_and_cents() -> Result<(), 
     tokio::fs::write(file.path(), text).await?;
     produce(file.path().to_str().ok_or("no such path")?, &mapping.topic, "orders", None).await?;
     let polling = poller(&mapping, &processes, &Arc::new(Dice::new(Chaos::default(), 1)));
-    all_committed(&stack, &mapping.topic, lines.len() as u64).await?;
+    all_committed(&ledger, lines.len() as u64).await?;
     polling.abort();
     let found = duckdb(&["rows", &format!("{events}orders/"), "_topic", "_partition", "_offset"]).await?;
     let text =

@@ -1,6 +1,6 @@
 //! What the template tells the function, read once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_command::Location;
@@ -24,8 +24,8 @@ pub struct Config {
     pub topics: BTreeMap<String, Arc<Contract>>,
     /// `CLUSTER`: what the ledger calls a self-managed cluster, whose brokers may change. MSK's is called by its ARN.
     pub cluster: String,
-    /// `PARTIAL_FAILURES`: whether the mapping heeds which partitions are to come again. If not, all of a batch does.
-    pub partial_failures: bool,
+    /// `PARTIAL_FAILURES`: the topics whose mappings heed which partitions are to come again. Of others, all of a batch does.
+    pub partial_failures: BTreeSet<String>,
     /// `BATCH_GATHER_SECONDS`: how long batch waits for more after something was committed.
     pub gather_ms: u64,
     /// `LEASE_GRACE_SECONDS`: how long a lease outlives its invocation.
@@ -38,7 +38,7 @@ impl Config {
     /// # Errors
     /// Every problem at once, a line each.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let mut variables = Variables::new(get);
+        let mut variables = Variables::new(&get);
         let stack = variables.text("STACK");
         let ledger_table = variables.text("LEDGER_TABLE");
         let bucket = variables.text("DEAD_LETTER_BUCKET");
@@ -46,8 +46,9 @@ impl Config {
         let events = variables.parsed::<Location>("EVENTS");
         let topics = variables.text("TOPICS");
         let cluster = variables.text("CLUSTER");
-        let yes_or_no = |value: &str| value.parse::<bool>().ok();
-        let partial_failures = variables.one_of("PARTIAL_FAILURES", yes_or_no, "`true` or `false`");
+        let partial_failures = get("PARTIAL_FAILURES").unwrap_or_default();
+        let partial_failures = partial_failures.split(',').map(str::trim).filter(|topic| !topic.is_empty());
+        let partial_failures = partial_failures.map(str::to_owned).collect();
         let gather_ms = variables.number("BATCH_GATHER_SECONDS").saturating_mul(1000);
         let grace_ms = variables.number("LEASE_GRACE_SECONDS").saturating_mul(1000);
         let topics = contracts(&topics, |problem| variables.problem("TOPICS", problem));
@@ -58,7 +59,7 @@ impl Config {
             variables.problem("DEAD_LETTER_BUCKET", error);
         }
         variables.finish()?;
-        let (Some(events), Ok(dead_letters), Some(partial_failures)) = (events, dead_letters, partial_failures) else {
+        let (Some(events), Ok(dead_letters)) = (events, dead_letters) else {
             return Err("a setting is missing".to_owned());
         };
         let events = events.as_prefix();
@@ -109,7 +110,7 @@ mod tests {
             "DEAD_LETTER_BUCKET" => "dead-letters".into(),
             "EVENTS" => "s3://tables-bucket/events".into(),
             "TOPICS" => "log_topic=page_logs, orders=orders,=trips,".into(),
-            "PARTIAL_FAILURES" => "true".into(),
+            "PARTIAL_FAILURES" => "log_topic,".into(),
             "BATCH_GATHER_SECONDS" | "LEASE_GRACE_SECONDS" => "300".into(),
             _ => "x".into(),
         })
@@ -120,6 +121,7 @@ mod tests {
         let config = Config::read(set).unwrap();
         let found: Vec<_> = config.topics.iter().map(|(topic, contract)| (topic.as_str(), contract.name())).collect();
         assert_eq!(found, [("log_topic", "page_logs"), ("orders", "orders")]);
+        assert_eq!(config.partial_failures.into_iter().collect::<Vec<_>>(), ["log_topic"]);
         assert_eq!((config.events.to_string().as_str(), config.gather_ms), ("s3://tables-bucket/events/", 300_000));
     }
 
@@ -127,11 +129,10 @@ mod tests {
     fn every_problem_is_said_at_once() {
         let said = Config::read(|name| match name {
             "TOPICS" => Some("log_topic=page_log,loose,a=trips,a=orders".into()),
-            "PARTIAL_FAILURES" => Some("maybe".into()),
             _ => None,
         })
         .unwrap_err();
-        for word in ["STACK", "did you mean `page_logs`?", "`loose`", "twice", "`true` or `false`", "EVENTS"] {
+        for word in ["STACK", "did you mean `page_logs`?", "`loose`", "twice", "EVENTS"] {
             assert!(said.contains(word), "{word}: {said}");
         }
     }

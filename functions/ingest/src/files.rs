@@ -8,11 +8,14 @@ use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::positions::{Listed, Manifest, Range};
 
-use crate::Ingest;
 use crate::rows::{Made, Origin, empty_file};
+use crate::{Ingest, Visit};
 
 /// How many files are written at a time.
 const AT_ONCE: usize = 16;
+
+/// How often what another is writing at the same time is written.
+const MOST_TRIES: usize = 3;
 
 const PARQUET: &str = "application/vnd.apache.parquet";
 const NDJSON: &str = "application/x-ndjson";
@@ -63,45 +66,63 @@ impl Ingest {
         self.lake.put(&planned.at, bytes.into(), "application/json").await
     }
 
-    pub(crate) async fn write_files(&self, files: Vec<(Location, Bytes)>) -> Result<(), Failure> {
-        let writes = files.into_iter().map(|(at, bytes)| async move { self.write_new(&at, bytes).await });
+    pub(crate) async fn write_files(&self, files: Vec<(Location, Bytes)>, visit: &Visit) -> Result<(), Failure> {
+        let writes = files.into_iter().map(|(at, bytes)| async move { self.write_new(&at, &bytes, visit).await });
         futures::stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     /// Writes a file if there is nothing by its name.
-    async fn write_new(&self, at: &Location, bytes: Bytes) -> Result<(), Failure> {
-        let size = bytes.len() as u64;
-        match self.lake.put_new(at, bytes, content_type(at)).await {
-            // Ours, if only the answer was lost; or empty, if another has taken over.
-            Err(failure) if failure.code == "PreconditionFailed" => {
-                if self.lake.head(at).await?.size == size {
-                    return Ok(());
-                }
-                Err(Failure::passing("TakenOver", format!("{at} is closed: another has taken the partition over")))
+    async fn write_new(&self, at: &Location, bytes: &Bytes, visit: &Visit) -> Result<(), Failure> {
+        let mut tries = 1;
+        loop {
+            if visit.is_over() {
+                return Err(Failure::passing("OutOfTime", format!("there was no time left to write {at}")));
             }
-            written => written,
+            match self.lake.put_new(at, bytes.clone(), content_type(at)).await {
+                // Ours, if only the answer was lost; or empty, if another has taken over.
+                Err(failure) if failure.code == "PreconditionFailed" => {
+                    if self.lake.head(at).await?.size == bytes.len() as u64 {
+                        return Ok(());
+                    }
+                    return Err(Failure::passing("TakenOver", format!("{at} is closed: another has taken over")));
+                }
+                // "If a conflicting operation occurs during the upload, S3 returns 409; retry the upload."
+                Err(failure) if failure.code == "ConditionalRequestConflict" && tries < MOST_TRIES => tries += 1,
+                written => return written,
+            }
         }
     }
 
     /// Puts an empty file by every name that a manifest has: nothing is there any more, and nothing can come.
-    pub(crate) async fn close(&self, manifest: &str) -> Result<(), Failure> {
+    pub(crate) async fn close(&self, manifest: &str, visit: &Visit) -> Result<(), Failure> {
         let at = Location::parse(manifest).map_err(|error| Failure::internal("LedgerShape", error.to_string()))?;
         let info = self.lake.head(&at).await?;
         let bytes = self.lake.get(&at, Some(&info.etag), 0, info.size).await?;
         let manifest: Manifest =
             serde_json::from_slice(&bytes).map_err(|error| Failure::internal("Manifest", format!("{at}: {error}")))?;
-        let empty = match contract(&manifest.dataset) {
-            Ok(contract) => empty_file(&contract)?,
-            // Its topic has none, so it has no files.
-            Err(_) => Bytes::new(),
-        };
+        // Should the contract be gone, of a table that nobody knows any more.
+        let empty = empty_file(contract(&manifest.dataset).ok().as_ref())?;
         let closes = manifest.all().map(|file| async {
             let at = Location::parse(&file.uri).map_err(|error| Failure::internal("Manifest", error.to_string()))?;
-            let bytes = if content_type(&at) == PARQUET { empty.clone() } else { Bytes::new() };
-            self.lake.put(&at, bytes, content_type(&at)).await
+            let empty = if content_type(&at) == PARQUET { empty.clone() } else { Bytes::new() };
+            self.close_one(&at, &empty, visit).await
         });
         let closes: Vec<_> = closes.collect();
         futures::stream::iter(closes).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Of two writes at the same time S3 may keep either: it is looked at. One that comes later finds something there.
+    async fn close_one(&self, at: &Location, empty: &Bytes, visit: &Visit) -> Result<(), Failure> {
+        for _ in 0..MOST_TRIES {
+            if visit.is_over() {
+                break;
+            }
+            self.lake.put(at, empty.clone(), content_type(at)).await?;
+            if self.lake.head(at).await?.size == empty.len() as u64 {
+                return Ok(());
+            }
+        }
+        Err(Failure::passing("NotClosed", format!("{at} could not be closed yet")))
     }
 }
 

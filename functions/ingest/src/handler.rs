@@ -38,34 +38,32 @@ impl Ingest {
         let source = &batch.source;
         let each = batch.partitions.into_iter().map(|partition| async move {
             let name = partition.name();
-            let first = partition.records.iter().find_map(|record| record.offset);
+            let heeded = self.config.partial_failures.contains(&partition.topic);
+            let first = partition.records.iter().find_map(|record| record.offset).filter(|_| heeded);
             (name, first, self.take_in(source, partition, visit).await)
         });
         let ended: Vec<_> = futures::stream::iter(each).buffer_unordered(AT_ONCE).collect().await;
-        let (mut total, mut held, mut lost) = (Counts::default(), Vec::new(), None);
+        let (mut total, mut held, mut whole) = (Counts::default(), Vec::new(), None);
         for (name, first, outcome) in ended {
-            match (outcome, first) {
-                (Ok(counts), _) => total.add(&counts),
-                (Err(failure), Some(first)) => {
+            match outcome {
+                Ok(counts) => total.add(&counts),
+                Err(failure) => {
                     self.say(visit, &Held { partition: &name, failure: &failure });
-                    held.push((name, first, failure));
+                    // If it can't be named to Lambda, or that would not be heeded, all of the batch must come again.
+                    if first.is_none() {
+                        whole = Some(failure.while_(format!("take in {name}")));
+                    }
+                    held.push((name, first));
                 }
-                // Without an offset it can't be named to Lambda: then all of the batch must come again.
-                (Err(failure), None) => lost = Some(failure),
             }
         }
         let ms = visit.now_ms().saturating_sub(begun_ms);
         let cold_start = visit.cold_start;
         let said = BatchTaken { partitions: count, counts: &total, held: held.len(), lag_ms, ms, cold_start };
         self.say(visit, &said);
-        if let Some(failure) = lost {
-            return Err(failure);
-        }
-        match held.first() {
-            Some((name, _, failure)) if !self.config.partial_failures => {
-                Err(failure.clone().while_(format!("take in {name}, one of {} that are held back", held.len())))
-            }
-            _ => Ok(respond(held.into_iter().map(|(name, first, _)| (name, first)))),
+        match whole {
+            Some(failure) => Err(failure),
+            None => Ok(respond(held.into_iter().filter_map(|(name, first)| Some((name, first?))))),
         }
     }
 }

@@ -73,7 +73,15 @@ impl Visit {
     pub fn now_ms(&self) -> u64 {
         (self.clock)()
     }
+
+    /// Whether there is hardly any time left: what is held is given back in time.
+    pub fn is_over(&self) -> bool {
+        self.now_ms() + LAST_MS >= self.deadline_ms
+    }
 }
+
+/// What it takes to give back what is held.
+const LAST_MS: u64 = 1_000;
 
 impl Ingest {
     pub(crate) fn write_token(&self) -> String {
@@ -112,15 +120,24 @@ impl Ingest {
         handed_on: Option<&Landed>,
     ) -> Result<Result<Position, Option<Position>>, Failure> {
         let next = Position { write_token: self.write_token(), ..next };
-        let swapped = self.positions.put_position(&next, expected, handed_on).await;
-        match swapped {
+        self.put(&next, expected, handed_on).await
+    }
+
+    /// The same, of a step that has its write token.
+    pub(crate) async fn put(
+        &self,
+        next: &Position,
+        expected: u64,
+        handed_on: Option<&Landed>,
+    ) -> Result<Result<Position, Option<Position>>, Failure> {
+        match self.positions.put_position(next, expected, handed_on).await {
             Ok(Swap::Conflict(there)) if there.as_ref().is_none_or(|there| there.write_token != next.write_token) => {
                 self.remember(&next.name, there.as_deref().cloned());
                 Ok(Err(there.map(|there| *there)))
             }
             Ok(_) => {
                 self.remember(&next.name, Some(next.clone()));
-                Ok(Ok(next))
+                Ok(Ok(next.clone()))
             }
             Err(failure) => {
                 self.remember(&next.name, None);
@@ -143,10 +160,14 @@ impl Ingest {
             match self.book.put_lane(&next).await? {
                 Swap::Conflict(Some(there)) if there.write_token != next.write_token => lane = *there,
                 Swap::Conflict(None) => lane = Lane::new(dataset),
-                _ => break,
+                _ => {
+                    lane = next;
+                    break;
+                }
             }
         }
-        noted().insert(dataset.to_owned(), now_ms);
+        // As the lane has it: whoever noted it last, it is looked at so long after that.
+        noted().insert(dataset.to_owned(), lane.landed_ms.map_or(now_ms, |landed| landed.min(now_ms)));
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! One topic-partition of a batch: taken, made into files, committed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use weir_alerts::Notice;
@@ -8,13 +9,14 @@ use weir_command::Location;
 use weir_contract::Violation;
 use weir_delivery::Failure;
 use weir_delivery::kafka::{Partition, Record, Source};
-use weir_ledger::batch::object;
+use weir_ledger::batch::{Landed, object};
 use weir_ledger::positions::{
     Position, Range, Taking, cleared, commit, intend, is_wanted, left_over, newest_of, reclaim, release, take,
 };
+use weir_telemetry::Trouble;
 
 use crate::rows::{Aside, Made, Origin, make};
-use crate::said::{Forgotten, GapFound, Kept, Recreated};
+use crate::said::{Forgotten, GapFound, Kept, ManifestGone, Recreated};
 use crate::{Ingest, Visit};
 
 /// How often a partition is tried that another changes at the same time.
@@ -92,6 +94,9 @@ impl Ingest {
         };
         for _ in 0..MOST_TRIES {
             let now_ms = visit.now_ms();
+            if visit.is_over() {
+                return Err(Failure::passing("OutOfTime", format!("there is no time left for {name}")));
+            }
             let own = match take(&known, &batch.stamps, visit.deadline_ms + self.config.grace_ms, now_ms) {
                 Some(Taking::Take(own)) => *own,
                 // Another may have gone on meanwhile.
@@ -111,7 +116,17 @@ impl Ingest {
                         format!("another is at {name}, for {} more seconds at most", (until_ms - now_ms) / 1000);
                     return Err(Failure::passing("Busy", reason));
                 }
-                Some(Taking::Recreated(offset)) => return Err(self.recreated(&name, offset, visit).await),
+                Some(Taking::Recreated(offset, stopped)) => {
+                    // Stored first: what comes when this batch is given up must not be taken for the old topic's.
+                    match self.step(*stopped, known.version, None).await? {
+                        Ok(_) => return Err(self.recreated(&name, offset, visit).await),
+                        Err(there) => {
+                            (known, sure) = (there.unwrap_or_else(|| Position::new(&name)), true);
+                            continue;
+                        }
+                    }
+                }
+                Some(Taking::Stopped(offset)) => return Err(self.recreated(&name, offset, visit).await),
             };
             match self.work(&known, own, &origin, &batch, visit).await {
                 Ok(Ok(done)) => {
@@ -131,7 +146,8 @@ impl Ingest {
         Ok(self.positions.position(name).await?.unwrap_or_else(|| Position::new(name)))
     }
 
-    /// Takes the partition, writes its files, commits. The inner `Err` is what another has stored meanwhile.
+    /// Takes the partition, writes its files, commits; gives it back if that fails. The inner `Err` is what another has stored
+    /// meanwhile.
     async fn work(
         &self,
         known: &Position,
@@ -139,6 +155,26 @@ impl Ingest {
         origin: &Origin,
         batch: &Arc<Batch>,
         visit: &Visit,
+    ) -> Result<Result<Counts, Option<Position>>, Failure> {
+        let mut held = None;
+        let done = self.work_holding(known, own, origin, batch, visit, &mut held).await;
+        if let (Err(_), Some(own)) = (&done, held) {
+            // Someone else may try at once. If it can't be said, the lease ends by itself.
+            let expected = own.version;
+            let _ = self.step(release(&own), expected, None).await;
+        }
+        done
+    }
+
+    /// `held` is the position while it is this invocation's.
+    async fn work_holding(
+        &self,
+        known: &Position,
+        own: Position,
+        origin: &Origin,
+        batch: &Arc<Batch>,
+        visit: &Visit,
+        held: &mut Option<Position>,
     ) -> Result<Result<Counts, Option<Position>>, Failure> {
         // It is work for a thread that may block; and done before anything is held.
         let made = {
@@ -172,7 +208,8 @@ impl Ingest {
                 Err(there) => return Ok(Err(there)),
             };
             expected = own.version;
-            self.close(&intent.manifest).await?;
+            *held = Some(own.clone());
+            self.close_left(&intent.manifest, visit).await?;
             own = cleared(&own);
         }
         let planned = self.plan(&own.name, origin, offsets, made, &format!("{}.{}", own.fence, self.write_token()));
@@ -185,37 +222,58 @@ impl Ingest {
                 intend(&own, &at).ok_or_else(|| Failure::internal("Protocol", "there are files left over"))?;
             own = match self.step(intended, expected, None).await? {
                 Ok(own) => own,
-                Err(there) => {
-                    // Nobody knows of it but us.
-                    let _ = self.lake.delete(std::slice::from_ref(&planned.at)).await;
-                    return Ok(Err(there));
-                }
+                // The manifest stays: if only the answer was lost, another has taken over by it.
+                Err(there) => return Ok(Err(there)),
             };
             expected = own.version;
+            *held = Some(own.clone());
             let (kept, manifest) = (self.kept(&planned), planned.manifest);
-            if let Err(failure) = self.write_files(planned.files).await {
-                // Someone else may try at once.
-                let _ = self.step(release(&own), expected, None).await;
-                return Err(failure);
-            }
+            self.write_files(planned.files, visit).await?;
             for (at, count) in &kept {
                 self.say(visit, &Kept { at, count: *count, position: &own.name });
             }
             let measured = origin.contract.as_ref().filter(|contract| contract.has_metrics());
             if let Some(contract) = measured.filter(|_| !manifest.files.is_empty()) {
-                handed_on = Some(object::list(contract.name(), &at, manifest.bytes(), visit.now_ms()));
+                handed_on = Some(object::list(
+                    contract.name(),
+                    &at,
+                    manifest.files.len() as u64,
+                    manifest.bytes(),
+                    visit.now_ms(),
+                ));
             }
         }
         let newest = newest_of(&batch.stamps, visit.now_ms());
-        let committed = commit(&own, span, newest);
+        let last_ms = batch.stamps.last().and_then(|(_, at)| *at);
+        let committed = commit(&own, span, newest, last_ms);
         let (next, forgotten) = committed.ok_or_else(|| Failure::internal("Protocol", "there are files left over"))?;
-        match self.step(next, expected, handed_on.as_ref()).await? {
-            Err(_) => Err(Failure::passing("TakenOver", format!("another has taken {} over", known.name))),
-            Ok(_) => {
-                if !forgotten.is_empty() {
-                    self.say(visit, &Forgotten { position: &known.name, gaps: &forgotten });
+        if self.commit(next, expected, handed_on.as_ref()).await?.is_err() {
+            *held = None;
+            return Err(Failure::passing("TakenOver", format!("another has taken {} over", known.name)));
+        }
+        if !forgotten.is_empty() {
+            self.say(visit, &Forgotten { position: &known.name, gaps: &forgotten });
+        }
+        Ok(Ok(counts))
+    }
+
+    /// Tries more than once: all the work is done, and a transaction that is in another's way, or throttled, is not tried again by
+    /// the SDK. One that was made already knows itself.
+    async fn commit(
+        &self,
+        next: Position,
+        expected: u64,
+        handed_on: Option<&Landed>,
+    ) -> Result<Result<Position, Option<Position>>, Failure> {
+        let next = Position { write_token: self.write_token(), ..next };
+        let mut tries = 1;
+        loop {
+            match self.put(&next, expected, handed_on).await {
+                Err(failure) if tries < MOST_TRIES && failure.passes() => {
+                    tokio::time::sleep(Duration::from_millis(50 << tries)).await;
+                    tries += 1;
                 }
-                Ok(Ok(counts))
+                put => return put,
             }
         }
     }
@@ -224,6 +282,17 @@ impl Ingest {
         match &origin.contract {
             Some(contract) if contract.has_metrics() => self.note(contract.name(), visit).await,
             _ => Ok(()),
+        }
+    }
+
+    async fn close_left(&self, manifest: &str, visit: &Visit) -> Result<(), Failure> {
+        match self.close(manifest, visit).await {
+            // Someone has deleted it. What it named can't be known any more, and must not hold the partition for ever.
+            Err(failure) if failure.code == "NoSuchKey" => {
+                self.say(visit, &ManifestGone { manifest });
+                Ok(())
+            }
+            closed => closed,
         }
     }
 
@@ -287,16 +356,25 @@ impl Ingest {
     pub async fn sweep(&self, visit: &Visit) -> Result<u64, Failure> {
         let mut closed = 0;
         for position in self.positions.left_over(visit.now_ms(), SWEEP_AT_ONCE).await? {
+            if visit.is_over() {
+                break;
+            }
             let Some(intent) = position.intent.clone() else { continue };
             let Some(own) = reclaim(&position, visit.deadline_ms + self.config.grace_ms, visit.now_ms()) else {
                 continue;
             };
             let Ok(own) = self.step(own, position.version, None).await? else { continue };
-            self.close(&intent.manifest).await?;
             let expected = own.version;
-            if self.step(release(&cleared(&own)), expected, None).await?.is_ok() {
-                closed += 1;
-            }
+            let next = match self.close_left(&intent.manifest, visit).await {
+                Ok(()) => release(&cleared(&own)),
+                Err(failure) => {
+                    self.say(visit, &Trouble { doing: "close what a worker left", failure: &failure });
+                    release(&own)
+                }
+            };
+            closed += u64::from(next.intent.is_none());
+            // Of no concern to the others.
+            let _ = self.step(next, expected, None).await;
         }
         Ok(closed)
     }

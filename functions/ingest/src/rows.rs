@@ -160,39 +160,41 @@ fn files(contract: &Contract, rows: &RecordBatch) -> Result<Vec<TableFile>, Conv
 /// The columns of a dataset's table: the contract's, and where each row comes from.
 pub fn schema(contract: &Contract) -> SchemaRef {
     let own = contract.schema();
-    let more = [(TOPIC, DataType::Utf8), (PARTITION, DataType::Int32), (OFFSET, DataType::Int64)];
-    let more = more.map(|(name, kind)| Arc::new(Field::new(name, kind, false)));
-    Arc::new(Schema::new(own.fields().iter().cloned().chain(more).collect::<Vec<_>>()))
+    Arc::new(Schema::new(own.fields().iter().cloned().chain(places()).collect::<Vec<_>>()))
 }
 
-/// A table's file without a row: what is put by a name that nothing may be written to any more.
+fn places() -> [Arc<Field>; 3] {
+    let places = [(TOPIC, DataType::Utf8), (PARTITION, DataType::Int32), (OFFSET, DataType::Int64)];
+    places.map(|(name, kind)| Arc::new(Field::new(name, kind, false)))
+}
+
+/// A table's file without a row: what is put by a name that nothing may be written to any more. Without a contract it has the columns
+/// that every table has.
 ///
 /// # Errors
 /// A defect of ours.
-pub fn empty_file(contract: &Contract) -> Result<Bytes, Failure> {
-    let all = schema(contract);
-    let folders = contract.partition_by();
-    let kept: Vec<usize> =
-        (0..all.fields().len()).filter(|at| !folders.contains(&all.field(*at).name().as_str())).collect();
-    let schema = all.project(&kept).map_err(|error| Failure::internal("Rows", error.to_string()))?;
+pub fn empty_file(contract: Option<&Contract>) -> Result<Bytes, Failure> {
+    let schema = match contract {
+        None => Schema::new(places().to_vec()),
+        Some(contract) => {
+            let (all, folders) = (schema(contract), contract.partition_by());
+            let is_kept = |field: &&Arc<Field>| !folders.contains(&field.name().as_str());
+            Schema::new(all.fields().iter().filter(is_kept).cloned().collect::<Vec<_>>())
+        }
+    };
     to_parquet(&RecordBatch::new_empty(Arc::new(schema)))
         .map_err(|error| Failure::internal("Parquet", error.to_string()))
 }
 
 fn placed(origin: &Origin, rows: RecordBatch, offsets: Vec<i64>) -> Result<RecordBatch, arrow_schema::ArrowError> {
     let count = offsets.len();
-    let mut fields: Vec<_> = rows.schema_ref().fields().iter().cloned().collect();
-    let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
-    let more: [(&str, ArrayRef); 3] = [
-        (TOPIC, Arc::new(StringArray::from(vec![origin.topic.as_str(); count]))),
-        (PARTITION, Arc::new(Int32Array::from(vec![origin.number; count]))),
-        (OFFSET, Arc::new(Int64Array::from(offsets))),
+    let fields: Vec<_> = rows.schema_ref().fields().iter().cloned().chain(places()).collect();
+    let more: [ArrayRef; 3] = [
+        Arc::new(StringArray::from(vec![origin.topic.as_str(); count])),
+        Arc::new(Int32Array::from(vec![origin.number; count])),
+        Arc::new(Int64Array::from(offsets)),
     ];
-    for (name, column) in more {
-        fields.push(Arc::new(Field::new(name, column.data_type().clone(), false)));
-        columns.push(column);
-    }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), [rows.columns(), &more].concat())
 }
 
 #[cfg(test)]
@@ -274,13 +276,13 @@ mod tests {
     fn a_closed_name_has_the_tables_columns_and_is_smaller_than_any_file_with_a_row() {
         for name in weir_contract::names() {
             let contract = contract(name).unwrap();
-            let empty = empty_file(&contract).unwrap();
+            let empty = empty_file(Some(&contract)).unwrap();
             let columns = ParquetRecordBatchReaderBuilder::try_new(empty.clone()).unwrap().schema().clone();
             assert_eq!(columns.fields().len() + contract.partition_by().len(), schema(&contract).fields().len());
         }
         let made =
             make(&origin("t", Some("page_logs")), [(7, &record(7, Some(&page_log("2024-05-01", 1))))], 0).unwrap();
-        assert!(empty_file(&contract("page_logs").unwrap()).unwrap().len() < made.files[0].bytes.len());
+        assert!(empty_file(contract("page_logs").ok().as_ref()).unwrap().len() < made.files[0].bytes.len());
         assert_eq!(
             read(&made.files[0]).schema().fields().len() + 1,
             schema(&contract("page_logs").unwrap()).fields().len()

@@ -112,7 +112,7 @@ pub struct GapFound<'a> {
 
 impl Event for GapFound<'_> {
     fn level(&self) -> Level {
-        Level::Warn
+        if self.gap.to - self.gap.from > 1 { Level::Warn } else { Level::Info }
     }
 
     fn message(&self) -> String {
@@ -129,7 +129,9 @@ impl Event for GapFound<'_> {
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        vec![Metric::count("OffsetsMissing", self.gap.to.abs_diff(self.gap.from))]
+        // One offset is a transaction's marker, nearly always.
+        let missing = self.gap.to.abs_diff(self.gap.from);
+        if missing > 1 { vec![Metric::count("OffsetsMissing", missing)] } else { Vec::new() }
     }
 }
 
@@ -143,7 +145,8 @@ pub struct Forgotten<'a> {
 
 impl Event for Forgotten<'_> {
     fn level(&self) -> Level {
-        Level::Error
+        // One offset is a transaction's marker, nearly always.
+        if self.gaps.iter().all(|gap| gap.to - gap.from == 1) { Level::Info } else { Level::Error }
     }
 
     fn message(&self) -> String {
@@ -160,6 +163,26 @@ impl Event for Forgotten<'_> {
 
     fn metrics(&self) -> Vec<Metric> {
         vec![Metric::count("GapsForgotten", self.gaps.len() as u64)]
+    }
+}
+
+/// The list of what a worker left is gone.
+pub struct ManifestGone<'a> {
+    /// Where it was.
+    pub manifest: &'a str,
+}
+
+impl Event for ManifestGone<'_> {
+    fn level(&self) -> Level {
+        Level::Error
+    }
+
+    fn message(&self) -> String {
+        format!("{} is gone: files that it named may lie in the table though they are not committed.", self.manifest)
+    }
+
+    fn facts(&self) -> Value {
+        json!({"manifest": self.manifest})
     }
 }
 

@@ -28,6 +28,9 @@ use crate::{Orchestrator, Visit};
 /// More objects than this wait for the next run.
 const MOST_OBJECTS: usize = 10_000;
 
+/// As many files of lists: they are named in the run's manifest, one by one.
+const MOST_FILES: u64 = 50_000;
+
 /// Calls to the ledger at a time.
 const AT_ONCE: usize = 16;
 
@@ -233,8 +236,11 @@ impl Orchestrator {
             let at = Location::parse(&list.uri).map_err(|error| Failure::internal("LedgerShape", error.to_string()))?;
             match self.read::<Commit>(&at).await {
                 Ok(commit) => Ok(Ok((list.landed_ms, commit))),
-                Err(failure) if failure.passes() => Err(failure),
-                Err(failure) => Ok(Err(Refused { uri: list.uri, reason: failure.reason })),
+                // It is gone, or no list. Not allowed to read it, for one, may be so of all, and is mended.
+                Err(failure) if matches!(failure.code.as_str(), "NoSuchKey" | "Json") => {
+                    Ok(Err(Refused { uri: list.uri, reason: failure.reason }))
+                }
+                Err(failure) => Err(failure),
             }
         });
         let read: Vec<_> = futures::stream::iter(reads.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await?;
@@ -375,13 +381,14 @@ impl Orchestrator {
     }
 }
 
-/// Objects up to so many bytes, those that landed first first; one that alone is larger is taken alone.
+/// Objects up to so many bytes, and files, those that landed first first; one that alone is larger is taken alone.
 fn up_to(pending: Vec<Landed>, most_bytes: u64) -> Vec<Listed> {
-    let mut bytes = 0u64;
+    let (mut bytes, mut files) = (0u64, 0u64);
     let fits = |one: &Landed| {
-        let first = bytes == 0;
-        bytes = bytes.saturating_add(one.version_of.size.max(1));
-        first || bytes <= most_bytes
+        let first = files == 0;
+        bytes = bytes.saturating_add(one.version_of.size);
+        files += one.list_of.unwrap_or(1).max(1);
+        first || bytes <= most_bytes && files <= MOST_FILES
     };
     pending
         .iter()
@@ -402,7 +409,7 @@ fn to_listed(object: &Landed) -> Listed {
         size: version.size,
         etag: version.etag.clone(),
         landed_ms: version.landed_ms,
-        is_list: object.is_list,
+        is_list: object.list_of.is_some(),
     }
 }
 

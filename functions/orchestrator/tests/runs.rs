@@ -83,7 +83,7 @@ async fn commit(world: &World, n: usize, listed: &[&str]) -> String {
         world.lake.put(&place, manifest.to_string().into(), "application/json").await.unwrap();
     }
     let bytes = 7 * listed.len() as u64;
-    let list = weir_ledger::batch::object::list("page_logs", &at, bytes, world::now_ms());
+    let list = weir_ledger::batch::object::list("page_logs", &at, listed.len() as u64, bytes, world::now_ms());
     world.book.put_object(&list).await.unwrap();
     at
 }

@@ -82,8 +82,7 @@ struct RawRecord {
     timestamp: Option<i64>,
     key: Option<String>,
     value: Option<String>,
-    #[serde(default)]
-    headers: Vec<BTreeMap<String, Vec<i16>>>,
+    headers: Option<Vec<BTreeMap<String, Option<Vec<i16>>>>>,
 }
 
 /// Reads the payload of an invocation. `None` if it is not a Kafka batch at all.
@@ -124,9 +123,10 @@ fn read_record(index: usize, raw: &RawValue) -> Record {
     };
     // A byte is signed in Java, where the event is made.
     let byte = |number: i16| (-128..256).contains(&number).then_some(number as u8);
-    let headers = record.headers.into_iter().flatten();
-    let headers: Option<Vec<(String, Vec<u8>)>> =
-        headers.map(|(name, bytes)| Some((name, bytes.into_iter().map(byte).collect::<Option<Vec<u8>>>()?))).collect();
+    let headers = record.headers.into_iter().flatten().flatten();
+    // One without a value is an empty one here.
+    let bytes = |bytes: Option<Vec<i16>>| bytes.unwrap_or_default().into_iter().map(byte).collect::<Option<Vec<u8>>>();
+    let headers: Option<Vec<(String, Vec<u8>)>> = headers.map(|(name, value)| Some((name, bytes(value)?))).collect();
     let (key, value) = (decoded("key", record.key), decoded("value", record.value));
     let value = match (record.offset, &key, &headers) {
         (None, ..) => Err(unreadable(format!("the event's record {index} has no `offset`"))),
@@ -208,6 +208,20 @@ mod tests {
             assert!(why.reason.contains(word), "{record}: {}", why.reason);
             assert_eq!(why.raw, record.as_bytes());
             assert_eq!((good.offset, &good.value), (Some(8), &Ok(Some(b"{}".to_vec()))));
+        }
+    }
+
+    #[test]
+    fn headers_may_be_none_or_empty() {
+        for headers in ["null", "[]", r#"[{"a":null}]"#] {
+            let event = format!(
+                r#"{{"eventSource":"aws:kafka","eventSourceArn":"a","records":{{"t-0":[{{"offset":8,"value":"e30=","headers":{headers}}}]}}}}"#
+            );
+            assert_eq!(
+                read_batch(&event).unwrap().partitions[0].records[0].value,
+                Ok(Some(b"{}".to_vec())),
+                "{headers}"
+            );
         }
     }
 

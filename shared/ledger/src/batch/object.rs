@@ -46,9 +46,9 @@ pub struct Landed {
     /// Which claim of that run, as its lane numbers them: a run that is made again claims anew.
     #[serde(default)]
     pub claim: u64,
-    /// Whether it is a [list of files](crate::positions::Manifest) that were committed with it, instead of data.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_list: bool,
+    /// How many files it names, if it is a [list](crate::positions::Manifest) of what was committed with it, instead of data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_of: Option<u64>,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -109,18 +109,18 @@ fn new(dataset: &str, uri: &str, version: Version) -> Landed {
         run: None,
         claim: 0,
         newer: None,
-        is_list: false,
+        list_of: None,
         reason: None,
         version: 1,
         write_token: String::new(),
     }
 }
 
-/// A list of committed files, `bytes` in all. It is PENDING by the transaction that commits them, not by an event.
-pub fn list(dataset: &str, uri: &str, bytes: u64, now_ms: u64) -> Landed {
+/// A list of so many committed files, `bytes` in all. It is PENDING by the transaction that commits them, not by an event.
+pub fn list(dataset: &str, uri: &str, files: u64, bytes: u64, now_ms: u64) -> Landed {
     // Its name is unlike any other's, so it has one version.
     let version = Version { etag: String::new(), size: bytes, sequencer: String::new(), landed_ms: now_ms };
-    Landed { is_list: true, ..new(dataset, uri, version) }
+    Landed { list_of: Some(files), ..new(dataset, uri, version) }
 }
 
 /// Of two versions of one key: the sequencer orders them, compared as hexadecimal numbers of which the shorter is padded on

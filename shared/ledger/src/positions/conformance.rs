@@ -31,8 +31,8 @@ pub async fn suite(store: &dyn Positions) -> Result<(), String> {
     expect("what is under way is not left over", own(9_999).await, 0)?;
     expect("after its lease it is", own(10_000).await, 1)?;
 
-    let (next, _) = commit(&first, Range { from: 5, to: 7 }, Some(1_001)).ok_or("nothing is left over")?;
-    let list = |which: &str| object::list("suite", &format!("s3://bucket/{name}/{which}"), 7, 1);
+    let (next, _) = commit(&first, Range { from: 5, to: 7 }, Some(1_001), Some(1_001)).ok_or("nothing is left over")?;
+    let list = |which: &str| object::list("suite", &format!("s3://bucket/{name}/{which}"), 2, 7, 1);
     let manifest = list("one");
     expect("a stale commit", store.put_position(&next, 0, Some(&manifest)).await, there())?;
     expect("a commit", store.put_position(&next, first.version, Some(&manifest)).await, Swap::Stored)?;

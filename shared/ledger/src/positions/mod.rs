@@ -15,8 +15,10 @@
 //! doing the same work; nothing is wrong if a clock is.
 //!
 //! Lambda delivers offsets in their order but may leave out some: a batch that was given up lies in the dead letters, and is a
-//! *gap* here until it is delivered again. A topic that was made anew begins at zero again; that is told by records that are below
-//! the position and yet newer than all that was committed, and is for a person to decide.
+//! *gap* here until it is delivered again. A topic that was made anew begins at zero again, and what is committed says nothing of its
+//! records. It is told by a record that has another time than the one that was committed by its offset, of those that are remembered
+//! ([`Mark`]); or, where none of these is delivered, by records that are all newer than all that was committed. Then the position is
+//! *stopped*, whatever comes, until a person decides. A topic that was made anew from a copy, times and all, is not told so.
 
 pub mod conformance;
 mod manifest;
@@ -30,7 +32,10 @@ pub use memory::MemoryPositions;
 pub use store::Positions;
 
 /// The most gaps of one partition that are remembered. Most are no loss: a transaction's marker between two batches is one.
-pub const MOST_GAPS: usize = 1_000;
+pub const MOST_GAPS: usize = 200;
+
+/// Of how many commits the last record is remembered.
+pub const MOST_MARKS: usize = 16;
 
 /// A producer's clock may be wrong. Times further in the future than this tell nothing.
 pub const SANE_MS: u64 = 86_400_000;
@@ -60,6 +65,21 @@ pub struct Position {
     /// What of it was never delivered, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Range>,
+    /// The last records of the last commits, in the order of the commits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark>,
+    /// The topic seems to have been made anew: the offset that told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<i64>,
+}
+
+/// A record that was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Its place.
+    pub offset: i64,
+    /// Its time.
+    pub at_ms: i64,
 }
 
 /// Files that are being written.
@@ -95,8 +115,10 @@ pub enum Taking {
     Known,
     /// Another is at it, until then at the latest.
     Busy(u64),
-    /// The topic seems to have been made anew: this offset is committed, but this record is newer than all that is.
-    Recreated(i64),
+    /// The topic seems to have been made anew: this offset tells. Nothing is taken once this is stored.
+    Recreated(i64, Box<Position>),
+    /// That was told before.
+    Stopped(i64),
 }
 
 impl Position {
@@ -112,6 +134,8 @@ impl Position {
             lease_until_ms: 0,
             intent: None,
             gaps: Vec::new(),
+            marks: Vec::new(),
+            stopped: None,
         }
     }
 
@@ -125,6 +149,27 @@ pub fn is_wanted(position: &Position, offset: i64) -> bool {
     position.committed.is_none_or(|all| !all.has(offset)) || position.gaps.iter().any(|gap| gap.has(offset))
 }
 
+/// Whether a topic was made anew: an offset that tells.
+fn recreated(position: &Position, records: &[(i64, Option<i64>)], now_ms: u64) -> Option<i64> {
+    let known = || records.iter().filter(|(offset, _)| !is_wanted(position, *offset));
+    let marked = known().filter_map(|(offset, at)| {
+        let mark = position.marks.iter().rev().find(|mark| mark.offset == *offset)?;
+        Some((*offset, (*at)? == mark.at_ms))
+    });
+    let (mut any, mut other) = (false, None);
+    for (offset, same) in marked {
+        any = true;
+        other = other.or((!same).then_some(offset));
+    }
+    if any {
+        return other;
+    }
+    let newer =
+        |at: Option<i64>| newest_of(&[(0, at)], now_ms).zip(position.newest_ms).is_some_and(|(at, all)| at > all);
+    let first = known().next()?.0;
+    known().all(|(_, at)| newer(*at)).then_some(first)
+}
+
 /// The newest time that tells something.
 pub fn newest_of(records: &[(i64, Option<i64>)], now_ms: u64) -> Option<i64> {
     let sane = i64::try_from(now_ms + SANE_MS).unwrap_or(i64::MAX);
@@ -135,12 +180,12 @@ pub fn newest_of(records: &[(i64, Option<i64>)], now_ms: u64) -> Option<i64> {
 /// more. `None` without a record.
 pub fn take(position: &Position, records: &[(i64, Option<i64>)], until_ms: u64, now_ms: u64) -> Option<Taking> {
     records.first()?;
-    let newer = |at: Option<i64>| {
-        newest_of(&[(0, at)], now_ms).is_some_and(|at| position.newest_ms.is_some_and(|newest| at > newest))
-    };
-    let mut known = records.iter().filter(|(offset, _)| !is_wanted(position, *offset));
-    if let Some((offset, _)) = known.find(|(_, at)| newer(*at)) {
-        return Some(Taking::Recreated(*offset));
+    if let Some(offset) = position.stopped {
+        return Some(Taking::Stopped(offset));
+    }
+    if let Some(offset) = recreated(position, records, now_ms) {
+        let stopped = Position { stopped: Some(offset), ..position.step() };
+        return Some(Taking::Recreated(offset, Box::new(stopped)));
     }
     if !records.iter().any(|(offset, _)| is_wanted(position, *offset)) {
         return Some(Taking::Known);
@@ -176,9 +221,14 @@ pub fn intend(position: &Position, manifest: &str) -> Option<Position> {
 
 /// All of these offsets are on S3, in the files of the intent, or need no file. What lies between them and what was committed before
 /// becomes a gap; offsets among them that were not in the batch never come (transaction markers, compacted records). `newest_ms` is
-/// [`newest_of`] *all* records of the batch. Gaps that are too many to be remembered come back, the narrowest first: they are to be
+/// [`newest_of`] *all* records of the batch, `last_ms` the time of the last. Gaps that are too many to be remembered come back, the narrowest first: they are to be
 /// told, and what they lack is skipped if it ever comes. `None` while there are files left over.
-pub fn commit(position: &Position, done: Range, newest_ms: Option<i64>) -> Option<(Position, Vec<Range>)> {
+pub fn commit(
+    position: &Position,
+    done: Range,
+    newest_ms: Option<i64>,
+    last_ms: Option<i64>,
+) -> Option<(Position, Vec<Range>)> {
     if left_over(position).is_some() {
         return None;
     }
@@ -191,12 +241,16 @@ pub fn commit(position: &Position, done: Range, newest_ms: Option<i64>) -> Optio
     gaps.sort_by_key(|gap| gap.to - gap.from);
     let forgotten = gaps.drain(..gaps.len().saturating_sub(MOST_GAPS)).collect();
     gaps.sort_by_key(|gap| gap.from);
+    let mut marks = position.marks.clone();
+    marks.extend(last_ms.map(|at_ms| Mark { offset: done.to - 1, at_ms }));
+    marks.drain(..marks.len().saturating_sub(MOST_MARKS));
     let next = Position {
         committed: Some(Range { from: all.from.min(done.from), to: all.to.max(done.to) }),
         newest_ms: position.newest_ms.max(newest_ms),
         lease_until_ms: 0,
         intent: None,
         gaps,
+        marks,
         ..position.step()
     };
     Some((next, forgotten))
@@ -209,7 +263,8 @@ pub fn release(position: &Position) -> Position {
 
 /// A person says that the topic was made anew. The fence goes on, so that files have new names.
 pub fn anew(position: &Position) -> Position {
-    Position { committed: None, newest_ms: None, gaps: Vec::new(), ..position.step() }
+    let (gaps, marks) = (Vec::new(), Vec::new());
+    Position { committed: None, newest_ms: None, stopped: None, gaps, marks, ..position.step() }
 }
 
 #[cfg(test)]

@@ -14,13 +14,17 @@ fn span(records: &[(i64, Option<i64>)]) -> Range {
     Range { from: records[0].0, to: records[records.len() - 1].0 + 1 }
 }
 
+fn last_of(records: &[(i64, Option<i64>)]) -> Option<i64> {
+    records.last().unwrap().1
+}
+
 fn taken(position: &Position, records: &[(i64, Option<i64>)], now_ms: u64) -> Option<Taking> {
     take(position, records, now_ms + LEASE_MS, now_ms)
 }
 
 fn committed(position: &Position, records: &[(i64, Option<i64>)], now_ms: u64) -> Position {
     let Some(Taking::Take(taken)) = taken(position, records, now_ms) else { panic!("not taken") };
-    commit(&intend(&taken, "manifest").unwrap(), span(records), newest_of(records, now_ms)).unwrap().0
+    commit(&intend(&taken, "manifest").unwrap(), span(records), newest_of(records, now_ms), last_of(records)).unwrap().0
 }
 
 #[test]
@@ -30,7 +34,7 @@ fn a_partition_is_taken_by_one_and_committed_once() {
     let Some(Taking::Take(own)) = taken(&new, &first, 5) else { panic!() };
     assert_eq!((own.fence, own.lease_until_ms), (1, 5 + LEASE_MS));
     assert_eq!(taken(&own, &first, 6), Some(Taking::Busy(5 + LEASE_MS)));
-    let (done, _) = commit(&intend(&own, "m").unwrap(), span(&first), newest_of(&first, 6)).unwrap();
+    let (done, _) = commit(&intend(&own, "m").unwrap(), span(&first), newest_of(&first, 6), None).unwrap();
     assert_eq!(
         (done.committed, done.newest_ms, &done.intent, done.lease_until_ms),
         (Some(Range { from: 10, to: 20 }), Some(1_019), &None, 0)
@@ -48,8 +52,8 @@ fn what_is_left_over_is_cleared_before_anything_else() {
     assert!(matches!(taken(&intended, &first, 5 + LEASE_MS), Some(Taking::Take(_))));
     let Some(Taking::Take(over)) = taken(&release(&intended), &first, 11) else { panic!() };
     assert_eq!((over.fence, left_over(&over).unwrap().manifest.as_str()), (2, "first"));
-    assert_eq!((intend(&over, "second"), commit(&over, span(&first), None)), (None, None));
-    assert!(commit(&cleared(&over), span(&first), None).is_some(), "a batch without a good row needs no file");
+    assert_eq!((intend(&over, "second"), commit(&over, span(&first), None, None)), (None, None));
+    assert!(commit(&cleared(&over), span(&first), None, None).is_some(), "a batch without a good row needs no file");
 }
 
 #[test]
@@ -70,17 +74,35 @@ fn what_was_left_out_is_a_gap_until_it_comes() {
 #[test]
 fn a_topic_that_was_made_anew_is_no_repetition() {
     let done = committed(&Position::new("p"), &batch(0..=9), 1);
+    let told = |position: &Position, records: &[(i64, Option<i64>)]| match taken(position, records, 2) {
+        Some(Taking::Recreated(offset, stopped)) => Some((offset, stopped)),
+        _ => None,
+    };
     let anew_records = [(0, Some(5_000)), (1, Some(5_001))];
-    assert_eq!(taken(&done, &anew_records, 2), Some(Taking::Recreated(0)));
+    let (offset, stopped) = told(&done, &anew_records).unwrap();
+    assert_eq!((offset, stopped.stopped), (0, Some(0)));
+    // What comes later would be taken for the old topic's next records.
+    for records in [&anew_records[..], &batch(10..=12)] {
+        assert_eq!(taken(&stopped, records, 3), Some(Taking::Stopped(0)));
+    }
     // Across the position, too: the first of it would be skipped in silence.
     let across: Vec<_> = (8..12).map(|offset| (offset, Some(5_000 + offset))).collect();
-    assert_eq!(taken(&done, &across, 2), Some(Taking::Recreated(8)));
+    assert_eq!(told(&done, &across).unwrap().0, 9, "of the last record that was committed another time is known");
+    // An older time than the one that was committed tells as well.
+    let older: Vec<_> = (5..12).map(|offset| (offset, Some(500 + offset))).collect();
+    assert_eq!(told(&done, &older).unwrap().0, 9);
     assert_eq!(taken(&done, &[(3, None)], 2), Some(Taking::Known), "without a time nothing is told");
-    let Some(Taking::Take(next)) = taken(&anew(&done), &anew_records, 2) else { panic!() };
-    assert_eq!(next.fence, 2, "its files are others");
+    let Some(Taking::Take(next)) = taken(&anew(&stopped), &anew_records, 2) else { panic!() };
+    assert_eq!((next.fence, next.stopped), (2, None), "its files are others");
     // A clock that is wrong by years hides nothing from then on.
     let wrong = committed(&done, &[(10, Some(i64::MAX))], 3);
-    assert_eq!((wrong.newest_ms, taken(&wrong, &anew_records, 4)), (done.newest_ms, Some(Taking::Recreated(0))));
+    assert_eq!((wrong.newest_ms, told(&wrong, &anew_records).map(|told| told.0)), (done.newest_ms, Some(0)));
+    // And one that is ahead stops nothing when its record comes again, a day later.
+    let ahead = [(10, Some(2 * SANE_MS as i64))];
+    let later = taken(&committed(&done, &ahead, 3), &ahead, 2 * SANE_MS);
+    assert_eq!(later, Some(Taking::Known));
+    // One of a batch alone tells nothing: clocks differ.
+    assert!(told(&done, &[(0, Some(1_000)), (1, Some(5_000))]).is_none());
 }
 
 #[test]
@@ -93,7 +115,7 @@ fn gaps_do_not_outgrow_the_record_and_what_is_forgotten_is_told() {
         let first = position.committed.unwrap().to + width;
         let records = batch(first..=first);
         let Some(Taking::Take(own)) = taken(&position, &records, 2) else { panic!() };
-        let (next, forgotten) = commit(&own, span(&records), None).unwrap();
+        let (next, forgotten) = commit(&own, span(&records), None, None).unwrap();
         position = next;
         told.extend(forgotten);
     }
@@ -207,7 +229,7 @@ impl World {
             _ => {
                 let manifest = worker.seen.intent.clone().unwrap().manifest;
                 let newest = newest_of(&worker.records, self.now_ms);
-                let (next, _) = commit(&worker.seen, span(&worker.records), newest).unwrap();
+                let (next, _) = commit(&worker.seen, span(&worker.records), newest, last_of(&worker.records)).unwrap();
                 if self.store(&worker.seen, &next) {
                     self.handed_on.insert(manifest);
                 }
