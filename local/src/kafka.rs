@@ -179,11 +179,11 @@ fn gathered(message: &BorrowedMessage<'_>) -> Gathered {
     };
     // A byte is signed in Java.
     let signed = |value: Option<&[u8]>| value.unwrap_or_default().iter().map(|byte| *byte as i8).collect::<Vec<_>>();
-    let headers =
+    let headers: Option<Vec<Value>> =
         message.headers().map(|headers| headers.iter().map(|one| json!({one.key: signed(one.value)})).collect());
     let mut record = json!({
         "topic": message.topic(), "partition": message.partition(), "offset": message.offset(),
-        "timestamp": timestamp, "timestampType": kind, "headers": headers.unwrap_or_else(Vec::new),
+        "timestamp": timestamp, "timestampType": kind, "headers": headers.unwrap_or_default(),
     });
     for (name, value) in [("key", base64(message.key())), ("value", base64(message.payload()))] {
         if let (Some(value), Some(members)) = (value, record.as_object_mut()) {
