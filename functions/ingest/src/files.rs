@@ -1,5 +1,7 @@
 //! The files of a commit: named, listed, written, and closed where a worker left them.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
@@ -8,7 +10,8 @@ use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::positions::{Listed, Manifest, Range};
 
-use crate::rows::{Made, Origin, empty_file};
+use crate::rows::{Aside, Made, Origin, empty_file};
+use crate::said::ManifestGone;
 use crate::{Ingest, Visit};
 
 /// How many files are written at a time.
@@ -18,46 +21,62 @@ const AT_ONCE: usize = 16;
 const MOST_TRIES: usize = 3;
 
 const PARQUET: &str = "application/vnd.apache.parquet";
-const NDJSON: &str = "application/x-ndjson";
+pub(crate) const NDJSON: &str = "application/x-ndjson";
 
 /// A commit's files before they are written, and their list.
 pub(crate) struct Planned {
     pub(crate) manifest: Manifest,
     pub(crate) at: Location,
+    /// Of those, the dead letters.
+    pub(crate) letters: Option<Listed>,
     pub(crate) files: Vec<(Location, Bytes)>,
 }
 
+/// What the files of a commit are called: by where their records come from, and a mark that no other's have.
+pub(crate) fn stem(origin: &Origin, first: impl Display, mark: &str) -> String {
+    let mark = mark.get(..8).unwrap_or(mark);
+    format!("{}-{}-{first}-{mark}", folder(origin), origin.number)
+}
+
+/// The topic as a folder. Kafka allows these characters in a topic's name, and no others.
+fn folder(origin: &Origin) -> String {
+    origin.topic.replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)), "_")
+}
+
 impl Ingest {
-    /// Names what is to be written. `mark` is unlike that of any other commit.
-    pub(crate) fn plan(&self, position: &str, origin: &Origin, offsets: Range, made: Made, mark: &str) -> Planned {
+    /// Names what is to be written.
+    pub(crate) fn plan(&self, position: &str, origin: &Origin, offsets: Range, made: Made) -> Planned {
         let dataset = origin.contract.as_ref().map_or("", |contract| contract.name());
-        let mark: String = hex::encode(Sha256::digest(mark)).chars().take(8).collect();
-        // Kafka allows these in a topic's name, and no others.
-        let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let topic = origin.topic.replace(|c: char| !legal(c), "_");
-        let stem = format!("{topic}-{}-{}-{mark}", origin.number, offsets.from);
-        let (mut files, mut listed) = (Vec::new(), Vec::new());
+        let stem = stem(origin, offsets.from, &hex::encode(Sha256::digest(self.writer.token())));
+        let mut files = Vec::new();
         let mut add = |at: Location, rows: u64, bytes: Bytes| {
             let one = Listed { uri: at.to_string(), rows, bytes: bytes.len() as u64 };
             files.push((at, bytes));
             one
         };
+        let mut put_aside =
+            |at: Location, lines: Aside| (lines.count > 0).then(|| add(at, lines.count, lines.lines.into()));
         let table = self.config.events.join(&format!("{dataset}/"));
-        for file in made.files {
-            listed.push(add(table.join(&format!("{}{stem}.parquet", file.folder)), file.rows, file.bytes));
-        }
-        let letters = self.config.dead_letters.join(&format!("poison/ingest/{topic}/{stem}.ndjson"));
-        let quarantine = table.join(&format!("_quarantine/{stem}.ndjson"));
-        let mut aside = Vec::new();
-        for (at, lines) in [(quarantine, made.quarantine), (letters, made.letters)] {
-            if lines.count > 0 {
-                aside.push(add(at, lines.count, lines.lines.into()));
-            }
-        }
-        let manifest =
-            Manifest { dataset: dataset.to_owned(), position: position.to_owned(), offsets, files: listed, aside };
-        let at = self.config.events.join(&format!("_manifests/{topic}/{stem}.json"));
-        Planned { manifest, at, files }
+        let quarantine = put_aside(table.join(&format!("_quarantine/{stem}.ndjson")), made.quarantine);
+        let letters = put_aside(self.letters_at(origin, &stem), made.letters);
+        let listed = made
+            .files
+            .into_iter()
+            .map(|file| add(table.join(&format!("{}{stem}.parquet", file.folder)), file.rows, file.bytes));
+        let manifest = Manifest {
+            dataset: dataset.to_owned(),
+            position: position.to_owned(),
+            offsets,
+            files: listed.collect(),
+            aside: quarantine.into_iter().chain(letters.clone()).collect(),
+        };
+        let at = self.config.events.join(&format!("_manifests/{}/{stem}.json", folder(origin)));
+        Planned { manifest, at, letters, files }
+    }
+
+    /// Where dead letters are.
+    pub(crate) fn letters_at(&self, origin: &Origin, stem: &str) -> Location {
+        self.config.dead_letters.join(&format!("poison/ingest/{}/{stem}.ndjson", folder(origin)))
     }
 
     pub(crate) async fn write_manifest(&self, planned: &Planned) -> Result<(), Failure> {
@@ -93,8 +112,20 @@ impl Ingest {
         }
     }
 
+    /// Closes what a worker left.
+    pub(crate) async fn close_left(&self, manifest: &str, visit: &Visit) -> Result<(), Failure> {
+        match self.close(manifest, visit).await {
+            // Someone has deleted it. What it named can't be known any more, and must not hold the partition for ever.
+            Err(failure) if failure.code == "NoSuchKey" => {
+                self.say(visit, &ManifestGone { manifest });
+                Ok(())
+            }
+            closed => closed,
+        }
+    }
+
     /// Puts an empty file by every name that a manifest has: nothing is there any more, and nothing can come.
-    pub(crate) async fn close(&self, manifest: &str, visit: &Visit) -> Result<(), Failure> {
+    async fn close(&self, manifest: &str, visit: &Visit) -> Result<(), Failure> {
         let at = Location::parse(manifest).map_err(|error| Failure::internal("LedgerShape", error.to_string()))?;
         let info = self.lake.head(&at).await?;
         let bytes = self.lake.get(&at, Some(&info.etag), 0, info.size).await?;

@@ -1,6 +1,6 @@
 //! Kafka to Parquet by event date, exactly once.
 //!
-//! A batch has records of several topic-partitions, and each goes its own way ([`partition`]): what holds one back holds back no other.
+//! A batch has records of several topic-partitions, and each goes its own way ([`partition`], `work`): what holds one back holds back no other.
 //! What may happen to a partition next is decided by pure functions ([`weir_ledger::positions`]), what its records become by another
 //! ([`rows`]); here are the effects, in the order that makes them safe.
 
@@ -10,20 +10,22 @@ pub mod handler;
 pub mod partition;
 pub mod rows;
 pub mod said;
+mod sweep;
+mod work;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use weir_alerts::{Notice, Publisher, notify};
 use weir_delivery::Failure;
 use weir_lake::Lake;
-use weir_ledger::Store;
-use weir_ledger::batch::{Book, Landed, Lane, Swap, lane};
+use weir_ledger::batch::{self, Book, Landed, Lane, Swap, lane};
 use weir_ledger::positions::{Position, Positions};
+use weir_ledger::{Store, Writer};
 use weir_telemetry::{Event, Telemetry, Trouble};
 
 use crate::config::Config;
+use crate::work::Stop;
 
 /// Everything it needs, made once per process.
 pub struct Ingest {
@@ -41,8 +43,8 @@ pub struct Ingest {
     pub publisher: Arc<dyn Publisher>,
     /// Log and metrics.
     pub telemetry: Telemetry,
-    /// Unlike that of any other process: it makes write tokens.
-    pub writer: String,
+    /// Makes write tokens.
+    pub writer: Writer,
     /// What this process remembers.
     pub memory: Memory,
 }
@@ -50,7 +52,6 @@ pub struct Ingest {
 /// What a process remembers from one invocation to the next. All of it may be wrong by now; what is done by it fails then.
 #[derive(Debug, Default)]
 pub struct Memory {
-    writes: AtomicU64,
     positions: Mutex<HashMap<String, Position>>,
     noted_ms: Mutex<HashMap<String, u64>>,
 }
@@ -84,8 +85,9 @@ impl Visit {
 const LAST_MS: u64 = 1_000;
 
 impl Ingest {
-    pub(crate) fn write_token(&self) -> String {
-        format!("{}-{}", self.writer, self.memory.writes.fetch_add(1, Ordering::Relaxed))
+    /// Until when what this invocation takes is its own.
+    pub(crate) fn lease_until_ms(&self, visit: &Visit) -> u64 {
+        visit.deadline_ms + self.config.grace_ms
     }
 
     pub(crate) fn say(&self, visit: &Visit, event: &dyn Event) {
@@ -111,37 +113,27 @@ impl Ingest {
         }
     }
 
-    /// Stores a step of a position. A write that knows itself: if only its answer was lost, its repeat finds its own token. `Err` with
-    /// what is there if another was faster.
+    /// Stores a step of a position, if what is stored has the expected version. A write that knows itself: if only its answer was
+    /// lost, its repeat finds its own token.
     pub(crate) async fn step(
         &self,
         next: Position,
         expected: u64,
         handed_on: Option<&Landed>,
-    ) -> Result<Result<Position, Option<Position>>, Failure> {
-        let next = Position { write_token: self.write_token(), ..next };
-        self.put(&next, expected, handed_on).await
-    }
-
-    /// The same, of a step that has its write token.
-    pub(crate) async fn put(
-        &self,
-        next: &Position,
-        expected: u64,
-        handed_on: Option<&Landed>,
-    ) -> Result<Result<Position, Option<Position>>, Failure> {
-        match self.positions.put_position(next, expected, handed_on).await {
+    ) -> Result<Position, Stop> {
+        let next = Position { write_token: self.writer.token(), ..next };
+        match self.positions.put_position(&next, expected, handed_on).await {
             Ok(Swap::Conflict(there)) if there.as_ref().is_none_or(|there| there.write_token != next.write_token) => {
                 self.remember(&next.name, there.as_deref().cloned());
-                Ok(Err(there.map(|there| *there)))
+                Err(Stop::Overtaken(there.map(|there| *there)))
             }
             Ok(_) => {
                 self.remember(&next.name, Some(next.clone()));
-                Ok(Ok(next.clone()))
+                Ok(next)
             }
             Err(failure) => {
                 self.remember(&next.name, None);
-                Err(failure)
+                Err(failure.into())
             }
         }
     }
@@ -153,19 +145,12 @@ impl Ingest {
         if noted().get(dataset).is_some_and(|at| now_ms < at + lane::NOTED_MS) {
             return Ok(());
         }
-        let mut lane = self.book.lane(dataset).await?.unwrap_or_else(|| Lane::new(dataset));
+        let lane = self.book.lane(dataset).await?.unwrap_or_else(|| Lane::new(dataset));
         // A busy lane needs no note: whoever ends its run looks for more.
-        while let Some(next) = lane::note(&lane, now_ms + self.config.gather_ms, now_ms) {
-            let next = Lane { write_token: self.write_token(), ..next };
-            match self.book.put_lane(&next).await? {
-                Swap::Conflict(Some(there)) if there.write_token != next.write_token => lane = *there,
-                Swap::Conflict(None) => lane = Lane::new(dataset),
-                _ => {
-                    lane = next;
-                    break;
-                }
-            }
-        }
+        let due_ms = now_ms + self.config.gather_ms;
+        let note = |lane: &Lane| lane::note(lane, due_ms, now_ms);
+        let changed = batch::change(self.book.as_ref(), &self.writer, &lane, note).await?;
+        let lane = changed.map_or(lane, |(_, after)| after);
         // As the lane has it: whoever noted it last, it is looked at so long after that.
         noted().insert(dataset.to_owned(), lane.landed_ms.map_or(now_ms, |landed| landed.min(now_ms)));
         Ok(())

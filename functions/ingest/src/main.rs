@@ -10,7 +10,7 @@ use weir_delivery::Failure;
 use weir_ingest::config::Config;
 use weir_ingest::{Ingest, Memory, Visit};
 use weir_lake::{S3Lake, aws_config};
-use weir_ledger::DynamoStore;
+use weir_ledger::{DynamoStore, Writer};
 use weir_telemetry::{Telemetry, now_ms};
 
 /// Batches are megabytes that come and go; see transform.
@@ -24,7 +24,6 @@ async fn main() -> Result<(), Error> {
     let config = Config::read(|name| std::env::var(name).ok())?;
     let aws = aws_config().load().await;
     let store = Arc::new(DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), &config.ledger_table));
-    // Unlike that of any other process: Lambda reuses neither the log stream's name nor, within one, the start time.
     let stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
     let ingest = Arc::new(Ingest {
         lake: Arc::new(S3Lake::new(&aws)),
@@ -34,7 +33,7 @@ async fn main() -> Result<(), Error> {
         publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
         telemetry: Telemetry::new("ingest", &config.stack),
         config,
-        writer: format!("{stream}-{}-{}", std::process::id(), now_ms()),
+        writer: Writer::of_process(&stream, now_ms()),
         memory: Memory::default(),
     });
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| {

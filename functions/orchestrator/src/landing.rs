@@ -126,7 +126,7 @@ impl Orchestrator {
 
     /// A write that knows itself: if only its answer was lost, its repeat finds its own token.
     pub(crate) async fn put_object(&self, object: &Landed) -> Result<Swap<Landed>, Failure> {
-        let object = Landed { write_token: self.write_token(), ..object.clone() };
+        let object = Landed { write_token: self.writer.token(), ..object.clone() };
         match self.book.put_object(&object).await? {
             Swap::Conflict(Some(there)) if there.write_token == object.write_token => Ok(Swap::Stored),
             swap => Ok(swap),

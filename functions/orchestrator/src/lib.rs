@@ -1,10 +1,11 @@
 //! The batch side's mind: what has landed becomes runs on Spark, one at a time a dataset, each object once.
 //!
 //! Whatever wakes the function ([`envelope`]), it does the same: it records what it was told ([`landing`]) and then takes the
-//! lanes concerned as far as they go ([`drive`]). What may happen next is decided by pure functions
+//! lanes concerned as far as they go ([`drive`], [`claim`]). What may happen next is decided by pure functions
 //! ([`weir_ledger::batch::lane`]); here are the effects. Events only say *when* to look: what happened is always asked of the
 //! ledger, Glue and S3, because an event may be lost, late or doubled.
 
+pub mod claim;
 pub mod config;
 pub mod drive;
 pub mod envelope;
@@ -20,12 +21,11 @@ pub mod warehouse;
 pub mod window;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_alerts::{Notice, Publisher, notify};
 use weir_lake::Lake;
-use weir_ledger::Ledger;
 use weir_ledger::batch::Book;
+use weir_ledger::{Ledger, Writer};
 use weir_telemetry::{Event, Telemetry, Trouble};
 
 use crate::config::Config;
@@ -50,10 +50,8 @@ pub struct Orchestrator {
     pub publisher: Arc<dyn Publisher>,
     /// Log and metrics.
     pub telemetry: Telemetry,
-    /// Unlike that of any other process: it makes write tokens.
-    pub writer: String,
-    /// How many there were.
-    pub writes: AtomicU64,
+    /// Makes write tokens.
+    pub writer: Arc<Writer>,
 }
 
 /// One invocation.
@@ -80,10 +78,6 @@ impl Visit {
 }
 
 impl Orchestrator {
-    fn write_token(&self) -> String {
-        format!("{}-{}", self.writer, self.writes.fetch_add(1, Ordering::Relaxed))
-    }
-
     fn say(&self, visit: &Visit, event: &dyn Event) {
         self.telemetry.emit(&visit.request_id, event);
     }

@@ -1,14 +1,13 @@
 //! Reads the configuration once, makes the clients once, and hands over.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use weir_alerts::Topic;
 use weir_delivery::Failure;
 use weir_lake::{S3Lake, aws_config};
-use weir_ledger::{DynamoStore, Ledger};
+use weir_ledger::{DynamoStore, Ledger, Writer};
 use weir_orchestrator::config::Config;
 use weir_orchestrator::glue::GlueJob;
 use weir_orchestrator::warehouse::Warehouse;
@@ -21,14 +20,13 @@ async fn main() -> Result<(), Error> {
     let config = Config::read(|name| std::env::var(name).ok())?;
     let aws = aws_config().load().await;
     let store = Arc::new(DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), &config.ledger_table));
-    // Unlike that of any other process: Lambda reuses neither the log stream's name nor, within one, the start time.
     let stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
-    let writer = format!("{stream}-{}-{}", std::process::id(), now_ms());
+    let writer = Arc::new(Writer::of_process(&stream, now_ms()));
     let redshift = config.redshift.clone();
     let warehouse = redshift.map(|it| Arc::new(DataApi::new(&aws, &config.stack, it)) as Arc<dyn Warehouse>);
     let orchestrator = Arc::new(Orchestrator {
         lake: Arc::new(S3Lake::new(&aws)),
-        ledger: Ledger::new(store.clone(), &writer),
+        ledger: Ledger::new(store.clone(), Arc::clone(&writer)),
         book: store,
         spark: Arc::new(GlueJob::new(&aws, &config.glue_job, &config.ledger_table)),
         warehouse,
@@ -36,7 +34,6 @@ async fn main() -> Result<(), Error> {
         telemetry: Telemetry::new("orchestrator", &config.stack),
         config,
         writer,
-        writes: AtomicU64::new(0),
     });
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
         let orchestrator = Arc::clone(&orchestrator);

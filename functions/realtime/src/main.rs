@@ -12,7 +12,7 @@ use weir_alerts::Topic;
 use weir_delivery::Failure;
 use weir_delivery::kinesis::BatchResponse;
 use weir_lake::{S3Lake, aws_config};
-use weir_ledger::{DynamoStore, Ledger};
+use weir_ledger::{DynamoStore, Ledger, Writer};
 use weir_realtime::config::{Config, Role};
 use weir_realtime::handler::{Request, handle};
 use weir_realtime::runner::{Runner, Worker};
@@ -49,12 +49,11 @@ async fn main() -> Result<(), Error> {
         Role::Worker => "worker",
     };
     let store = Arc::new(DynamoStore::new(aws_sdk_dynamodb::Client::new(&aws), &config.ledger_table));
-    // Unlike that of any other process: Lambda reuses neither the log stream's name nor, within one, the start time.
     let stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
-    let writer = format!("{stream}-{}-{}", std::process::id(), now_ms());
+    let writer = Arc::new(Writer::of_process(&stream, now_ms()));
     let runner = Arc::new(Runner {
         lake: Arc::new(S3Lake::new(&aws)),
-        ledger: Ledger::new(store, &writer),
+        ledger: Ledger::new(store, writer),
         publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
         worker: Arc::new(LambdaWorker {
             client: aws_sdk_lambda::Client::new(&aws),

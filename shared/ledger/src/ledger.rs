@@ -1,19 +1,17 @@
 //! The protocol over a store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_delivery::{Failure, Fault};
 
 use crate::protocol::{self, Claim, Decision};
-use crate::{Job, Progress, Put, Report, State, Store};
+use crate::{Job, Progress, Put, Report, State, Store, Writer};
 
 /// Jobs by the protocol.
 #[derive(Clone)]
 pub struct Ledger {
     store: Arc<dyn Store>,
-    writes: Arc<AtomicU64>,
-    writer: Arc<str>,
+    writer: Arc<Writer>,
 }
 
 /// A job that this invocation owns, at the version it owns it. Every change consumes it.
@@ -29,18 +27,14 @@ impl Held {
 }
 
 impl Ledger {
-    /// `writer` must be unlike that of any other process: it makes the write tokens.
-    pub fn new(store: Arc<dyn Store>, writer: &str) -> Self {
-        Self { store, writes: Arc::default(), writer: writer.into() }
+    /// `writer` makes the write tokens.
+    pub fn new(store: Arc<dyn Store>, writer: Arc<Writer>) -> Self {
+        Self { store, writer }
     }
 
     /// The store below, for what only lists.
     pub fn store(&self) -> &dyn Store {
         self.store.as_ref()
-    }
-
-    fn token(&self) -> String {
-        format!("{}-{}", self.writer, self.writes.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Claims a job: a decision that has been stored, with the job in hand where it was taken.
@@ -51,7 +45,7 @@ impl Ledger {
         // Most jobs are new, so the first try doesn't read.
         let mut stored: Option<Job> = None;
         loop {
-            let decision = protocol::claim(stored.as_ref(), claim, &self.token());
+            let decision = protocol::claim(stored.as_ref(), claim, &self.writer.token());
             let next = match &decision {
                 Decision::Take(job) | Decision::GiveUp(job) => job,
                 _ => return Ok((decision, None)),
@@ -81,7 +75,7 @@ impl Ledger {
     /// As [`Ledger::finish`].
     pub async fn revive(&self, id: &str, now_ms: u64) -> Result<(), Failure> {
         let Some(job) = self.store.get(id).await? else { return Ok(()) };
-        match protocol::revive(&job, now_ms, &self.token()) {
+        match protocol::revive(&job, now_ms, &self.writer.token()) {
             Some(next) => self.change(&job, |_, _| next).await.map(|_| ()),
             None => Ok(()),
         }
@@ -139,7 +133,7 @@ impl Ledger {
         failure: Failure,
         now_ms: u64,
     ) -> Result<(), Failure> {
-        let job = protocol::stillborn(id, raw_hash, origin, failure, now_ms, &self.token());
+        let job = protocol::stillborn(id, raw_hash, origin, failure, now_ms, &self.writer.token());
         self.swap(&job, None).await.map(|_| ())
     }
 
@@ -151,7 +145,7 @@ impl Ledger {
     pub async fn sweep(&self, now_ms: u64, most: usize) -> Result<Vec<Job>, Failure> {
         let mut changed = Vec::new();
         for job in self.store.due(now_ms, most).await? {
-            let Some(next) = protocol::sweep(&job, now_ms, &self.token()) else { continue };
+            let Some(next) = protocol::sweep(&job, now_ms, &self.writer.token()) else { continue };
             if self.swap(&next, Some(job.version)).await? == Put::Stored {
                 changed.push(next);
             }
@@ -160,7 +154,7 @@ impl Ledger {
     }
 
     async fn change(&self, job: &Job, to: impl FnOnce(&Job, &str) -> Job) -> Result<Job, Failure> {
-        let next = to(job, &self.token());
+        let next = to(job, &self.writer.token());
         match self.swap(&next, Some(job.version)).await? {
             Put::Stored => Ok(next),
             Put::Conflict(there) => {

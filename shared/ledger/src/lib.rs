@@ -21,6 +21,7 @@ mod memory;
 pub mod positions;
 pub mod protocol;
 mod store;
+mod writer;
 
 #[cfg(feature = "dynamodb")]
 pub use dynamo::DynamoStore;
@@ -28,3 +29,4 @@ pub use job::{Job, Progress, Report, Speed, State};
 pub use ledger::{Held, Ledger};
 pub use memory::MemoryStore;
 pub use store::{Put, Store};
+pub use writer::Writer;

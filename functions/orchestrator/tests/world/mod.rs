@@ -4,7 +4,7 @@
 mod warehouse;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use weir_command::Location;
 use weir_delivery::Failure;
 use weir_lake::{Lake, MemoryLake};
 use weir_ledger::batch::{Book, MemoryBook};
-use weir_ledger::{Ledger, MemoryStore};
+use weir_ledger::{Ledger, MemoryStore, Writer};
 use weir_mortal::{Fate, Mortal};
 use weir_orchestrator::config::Config;
 use weir_orchestrator::spark::{Seen, Spark, SparkState, Start};
@@ -217,17 +217,17 @@ impl World {
         let (book, store) = (Arc::new(MemoryBook::default()), Arc::new(MemoryStore::default()));
         let (spark, told) = (Arc::new(SparkTwin::default()), Arc::new(Told::default()));
         let warehouse = Arc::new(WarehouseTwin::new(&spark));
+        let writer = Arc::new(Writer::new("test"));
         let orchestrator = Orchestrator {
             lake: Arc::new(Mortal::new(&lake, &fate)),
-            ledger: Ledger::new(Arc::new(Mortal::new(&store, &fate)), "test"),
+            ledger: Ledger::new(Arc::new(Mortal::new(&store, &fate)), Arc::clone(&writer)),
             book: Arc::new(Mortal::new(&book, &fate)),
             spark: Arc::new(MortalSpark(Mortal::new(&spark, &fate))),
             warehouse: None,
             publisher: Arc::<Told>::clone(&told),
             telemetry: Telemetry::silent(),
             config,
-            writer: "test".into(),
-            writes: AtomicU64::new(0),
+            writer,
         };
         Self { orchestrator, fate, lake, book, store, spark, warehouse, told }
     }

@@ -6,6 +6,7 @@
 //! * [`lane`], [`load`] and [`object`] are the state machines: pure functions, so that a model checker can drive them.
 //! * [`Book`] is compare-and-swap on one record, nothing more; DynamoDB and the twin in memory pass one suite.
 
+mod change;
 pub mod conformance;
 pub mod lane;
 pub mod load;
@@ -14,6 +15,7 @@ pub mod object;
 mod record;
 mod store;
 
+pub use change::change;
 pub use load::{Load, ToLoad};
 pub use memory::MemoryBook;
 pub use object::{Landed, Standing, Version};

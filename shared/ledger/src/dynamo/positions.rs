@@ -1,12 +1,14 @@
 //! Positions in the table.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use weir_delivery::Failure;
 
 use super::DynamoStore;
-use super::table::{Range, Record, spread_of, to_item, to_record};
+use super::table::{Condition, Range, Record, spread_of, to_item, to_record};
 use crate::batch::{Landed, Swap};
 use crate::positions::{Position, Positions};
 
@@ -33,21 +35,56 @@ fn position_key(name: &str) -> String {
     format!("position#{name}")
 }
 
+/// How often a transaction is tried that is in another's way, or throttled: the SDK does not try those again.
+const MOST_TRIES: u32 = 4;
+
+/// Before the second; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
 impl DynamoStore {
     fn conditional(&self, record: &impl Record, expected: Option<u64>) -> Result<TransactWriteItem, Failure> {
-        let put = Put::builder().table_name(&self.0.name).set_item(Some(to_item(record)?));
-        let put = put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let put = match expected {
-            None => put.condition_expression("attribute_not_exists(pk)"),
-            Some(version) => put
-                .condition_expression("#v = :v")
-                .expression_attribute_names("#v", "version")
-                .expression_attribute_values(":v", AttributeValue::N(version.to_string())),
-        };
-        let put = put.build().map_err(|error| Failure::internal("LedgerShape", error.to_string()))?;
+        let condition = Condition::of(expected);
+        let put = Put::builder()
+            .table_name(&self.0.name)
+            .set_item(Some(to_item(record)?))
+            .condition_expression(condition.expression)
+            .set_expression_attribute_names(condition.names)
+            .set_expression_attribute_values(condition.values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build();
+        let put = put.map_err(|error| Failure::internal("LedgerShape", error.to_string()))?;
         Ok(TransactWriteItem::builder().put(put).build())
     }
+
+    /// Puts both, or neither; [`CANCELED`] if that was for no condition's sake.
+    async fn put_both(
+        &self,
+        next: &Position,
+        expected: Option<u64>,
+        handed_on: &Landed,
+    ) -> Result<Swap<Position>, Failure> {
+        let both = [self.conditional(next, expected)?, self.conditional(handed_on, None)?];
+        let sent = self.0.client.transact_write_items().set_transact_items(Some(both.into())).send().await;
+        let Err(error) = sent else { return Ok(Swap::Stored) };
+        let reasons = match error.as_service_error() {
+            Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => canceled.cancellation_reasons(),
+            _ => return Err(self.0.failed("commit a position", &error)),
+        };
+        let Some(first) = reasons.iter().find(|reason| reason.code() == Some("ConditionalCheckFailed")) else {
+            let codes: Vec<&str> = reasons.iter().filter_map(|reason| reason.code()).collect();
+            return Err(Failure::passing(CANCELED, format!("commit {}: {}", next.name, codes.join(", "))));
+        };
+        // Of the two, the position's reason comes first; if only the object was there, what is stored is read.
+        let there = match first.item().filter(|item| item.get("pk") == Some(&AttributeValue::S(next.pk()))) {
+            Some(item) => Some(to_record(item)?),
+            None => self.position(&next.name).await?,
+        };
+        Ok(Swap::Conflict(there.map(Box::new)))
+    }
 }
+
+/// What a transaction's failure is called that may be tried again at once.
+const CANCELED: &str = "TransactionCanceled";
 
 #[async_trait]
 impl Positions for DynamoStore {
@@ -63,26 +100,16 @@ impl Positions for DynamoStore {
     ) -> Result<Swap<Position>, Failure> {
         let expected = (expected > 0).then_some(expected);
         let Some(handed_on) = handed_on else { return self.0.put(next, expected).await };
-        let both = [self.conditional(next, expected)?, self.conditional(handed_on, None)?];
-        let sent = self.0.client.transact_write_items().set_transact_items(Some(both.into())).send().await;
-        let Err(error) = sent else { return Ok(Swap::Stored) };
-        let canceled = match error.as_service_error() {
-            Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => canceled,
-            _ => return Err(self.0.failed("commit a position", &error)),
-        };
-        let mut refused =
-            canceled.cancellation_reasons().iter().filter(|reason| reason.code() == Some("ConditionalCheckFailed"));
-        let Some(first) = refused.next() else {
-            // Another is writing the same position just now, or the table is throttled.
-            let codes: Vec<&str> = canceled.cancellation_reasons().iter().filter_map(|reason| reason.code()).collect();
-            return Err(Failure::passing("TransactionCanceled", format!("commit {}: {}", next.name, codes.join(", "))));
-        };
-        // Of the two, the position's reason comes first; if only the object was there, what is stored is read.
-        let there = match first.item().filter(|item| item.get("pk") == Some(&AttributeValue::S(next.pk()))) {
-            Some(item) => Some(to_record(item)?),
-            None => self.position(&next.name).await?,
-        };
-        Ok(Swap::Conflict(there.map(Box::new)))
+        let mut tries = 1;
+        loop {
+            match self.put_both(next, expected, handed_on).await {
+                Err(failure) if failure.code == CANCELED && tries < MOST_TRIES => {
+                    tokio::time::sleep(FIRST_PAUSE * 2u32.pow(tries - 1)).await;
+                    tries += 1;
+                }
+                ended => return ended,
+            }
+        }
     }
 
     async fn left_over(&self, now_ms: u64, most: usize) -> Result<Vec<Position>, Failure> {

@@ -38,6 +38,25 @@ pub(super) struct Range<'a> {
     pub(super) sort: (&'a str, u64, u64),
 }
 
+/// What must be so for a record to be put.
+pub(super) struct Condition {
+    pub(super) expression: &'static str,
+    pub(super) names: Option<HashMap<String, String>>,
+    pub(super) values: Option<Item>,
+}
+
+impl Condition {
+    /// That what is stored has version `expected` (`None`: that nothing is).
+    pub(super) fn of(expected: Option<u64>) -> Self {
+        let Some(version) = expected else {
+            return Self { expression: "attribute_not_exists(pk)", names: None, values: None };
+        };
+        let names = HashMap::from([("#v".to_owned(), "version".to_owned())]);
+        let values = HashMap::from([(":v".to_owned(), AttributeValue::N(version.to_string()))]);
+        Self { expression: "#v = :v", names: Some(names), values: Some(values) }
+    }
+}
+
 impl Table {
     pub(super) fn new(client: Client, name: String) -> Self {
         Self { client, name }
@@ -68,14 +87,9 @@ impl Table {
     pub(super) async fn put<R: Record>(&self, record: &R, expected: Option<u64>) -> Result<Swap<R>, Failure> {
         let put = self.client.put_item().table_name(&self.name).set_item(Some(to_item(record)?));
         let put = put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let put = match expected {
-            None => put.condition_expression("attribute_not_exists(pk)"),
-            Some(version) => put
-                .condition_expression("#v = :v")
-                .expression_attribute_names("#v", "version")
-                .expression_attribute_values(":v", AttributeValue::N(version.to_string())),
-        };
-        match put.send().await {
+        let condition = Condition::of(expected);
+        let put = put.condition_expression(condition.expression).set_expression_attribute_names(condition.names);
+        match put.set_expression_attribute_values(condition.values).send().await {
             Ok(_) => Ok(Swap::Stored),
             Err(error) => match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {
