@@ -14,7 +14,7 @@ BATCH = 10_000
 BATCHES = 20
 BOOTSTRAP = "target/sam-release/IngestFunction/bootstrap"
 PROXY = f"http://127.0.0.1:{int(os.environ.get('WEIR_LOCAL_PORT', '4566')) + 1}"
-CALLS = {"S3 PUT": ["PUT /"], "S3 GET or HEAD": ["GET /", "events"], "DynamoDB": ["DynamoDB_20120810"]}
+CALLS = {"S3 PUT": ["PUT /"], "S3 GET": ["GET /", "events"], "S3 HEAD": ["HEAD /"], "DynamoDB": ["DynamoDB_20120810"]}
 
 
 def event(cluster, partition, first, rows):

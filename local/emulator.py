@@ -1,6 +1,6 @@
 """The local AWS, with what it lacks.
 
-Mappings of Kafka are kept with all they say; they are deployed disabled, and `weir-local drive` reads them.
+Mappings of Kafka are kept with all they say; they are deployed disabled, and `weir-local drive-kafka` reads them.
 Glue jobs run on local Spark: glue.py beside this. Redshift's Data API runs on PostgreSQL: redshift.py.
 
 A delivery stream reads its Kinesis stream beside PutRecords, not inside it.

@@ -27,26 +27,17 @@ import botocore.config
 import duckdb
 
 
-def fetch(place, folder, ends):
-    bucket, _, prefix = place.removeprefix("s3://").partition("/")
-    s3 = boto3.client("s3")
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for found in page.get("Contents", []):
-            relative = found["Key"][len(prefix) :]
-            if relative.endswith(ends) and "_quarantine/" not in relative:
-                path = os.path.join(folder, relative)
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                s3.download_file(bucket, found["Key"], path)
-
-
-def fetch_all(place, folder):
-    """All of it, many at a time."""
+def fetch(place, folder, ends, quarantine=False):
+    """What is under a place and has such an end; what is in a quarantine if that is asked for, and not otherwise."""
     bucket, _, prefix = place.removeprefix("s3://").partition("/")
     s3 = boto3.client("s3", config=botocore.config.Config(max_pool_connections=16))
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    relative = [found["Key"][len(prefix) :] for page in pages for found in page.get("Contents", [])]
+    wanted = [name for name in relative if name.endswith(ends) and ("_quarantine/" in name) == quarantine]
+    for parent in {os.path.dirname(f"{folder}/{name}") for name in wanted}:
+        os.makedirs(parent, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda key: s3.download_file(bucket, key, os.path.join(folder, key[len(prefix) :].replace("/", "|"))), keys))
+        list(pool.map(lambda name: s3.download_file(bucket, prefix + name, f"{folder}/{name}"), wanted))
 
 
 def rows(place, without):
@@ -98,12 +89,13 @@ def summed(place, *runs):
 
 def offsets(place, letters, file):
     with tempfile.TemporaryDirectory() as folder:
-        fetch_all(place, folder)
-        fetch_all(letters, folder)
-        aside = glob.glob(f"{folder}/*.ndjson")
+        fetch(place, f"{folder}/table", ".parquet")
+        fetch(place, f"{folder}/aside/rows", ".ndjson", quarantine=True)
+        fetch(letters, f"{folder}/aside/letters", ".ndjson")
+        aside = glob.glob(f"{folder}/aside/**/*.ndjson", recursive=True)
         columns = "columns = {'partition': 'INTEGER', 'offset': 'BIGINT'}"
         put_aside = f"UNION ALL SELECT partition, \"offset\" FROM read_json({aside}, format = 'newline_delimited', {columns})" if aside else ""
-        table = f"read_parquet('{folder}/*.parquet')"
+        table = f"read_parquet('{folder}/table/**/*.parquet', hive_partitioning = false)"
         query = f"""
             SELECT p, min(o), max(o), count(*), count(DISTINCT o)
             FROM (SELECT _partition AS p, _offset AS o FROM {table} {put_aside}) GROUP BY p ORDER BY p"""
@@ -112,6 +104,7 @@ def offsets(place, letters, file):
         found = duckdb.sql(f"SELECT page_url, count(*), sum(tti), sum(ttar) FROM {table} GROUP BY 1 ORDER BY 1").fetchall()
         expected = duckdb.sql(metrics_of(file)).fetchall()
         print("the same rows" if found == expected else f"other rows: {found} instead of {expected}")
+
 
 def sums(place):
     with tempfile.TemporaryDirectory() as folder:

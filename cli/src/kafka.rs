@@ -24,8 +24,11 @@ enum Verb {
     },
     /// Say that a topic was made anew: its offsets begin again, and what is committed by them was another's.
     Anew {
-        /// As `status` shows it: cluster/topic/partition.
+        /// As `status` shows it: cluster/topic/partition; or cluster/topic, for all of its partitions that are stopped.
         position: String,
+        /// Even if the partition is not stopped. If the topic is the same, what comes again is written twice.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -36,7 +39,7 @@ impl KafkaArgs {
     pub(crate) async fn run(&self, stack: &Stack) -> Result<(), Stop> {
         match &self.verb {
             Verb::Status { json } => status(stack, *json).await,
-            Verb::Anew { position } => begin_anew(stack, position).await,
+            Verb::Anew { position, force } => begin_anew(stack, position, *force).await,
         }
     }
 }
@@ -86,22 +89,52 @@ fn line(position: &Position, now_ms: u64) -> [String; 5] {
     ]
 }
 
-async fn begin_anew(stack: &Stack, name: &str) -> Result<(), Stop> {
+async fn begin_anew(stack: &Stack, name: &str, force: bool) -> Result<(), Stop> {
     let ledger = stack.ledger();
-    let Some(position) = ledger.position(name).await.map_err(Stop::aws)? else {
-        return Err(Stop(1, format!("nothing was ever read of `{name}`; `weir kafka status` lists what was")));
+    let chosen = match ledger.position(name).await.map_err(Stop::aws)? {
+        Some(position) => vec![position],
+        None => of_topic(ledger.positions().await.map_err(Stop::aws)?, name)?,
     };
-    if position.lease_until_ms > now_ms() {
-        return Err(Stop(1, format!("somebody is at `{name}`; try again in a minute or two")));
-    }
-    let next = Position { write_token: format!("cli-{}-{}", std::process::id(), now_ms()), ..anew(&position) };
-    match ledger.put_position(&next, position.version, None).await.map_err(Stop::aws)? {
-        Swap::Stored => {
-            println!("{name}: whatever comes next is new; files that are there stay");
-            Ok(())
+    for position in chosen {
+        let name = &position.name;
+        if let Some(reason) = objection(&position, force, now_ms()) {
+            return Err(Stop(1, reason));
         }
-        Swap::Conflict(_) => Err(Stop(1, format!("somebody was at `{name}` just now; try again"))),
+        let next = Position { write_token: format!("cli-{}-{}", std::process::id(), now_ms()), ..anew(&position) };
+        match ledger.put_position(&next, position.version, None).await.map_err(Stop::aws)? {
+            Swap::Stored => println!("{name}: whatever comes next is new; files that are there stay"),
+            Swap::Conflict(_) => return Err(Stop(1, format!("somebody was at `{name}` just now; try again"))),
+        }
     }
+    Ok(())
+}
+
+/// A topic's partitions that are stopped.
+fn of_topic(all: Vec<Position>, topic: &str) -> Result<Vec<Position>, Stop> {
+    let whole = all.into_iter().filter(|position| position.name.rsplit_once('/').is_some_and(|(of, _)| of == topic));
+    let whole: Vec<Position> = whole.collect();
+    if whole.is_empty() {
+        return Err(Stop(1, format!("nothing was ever read of `{topic}`; `weir kafka status` lists what was")));
+    }
+    let stopped: Vec<Position> = whole.into_iter().filter(|position| position.stopped.is_some()).collect();
+    if stopped.is_empty() {
+        return Err(Stop(1, format!("no partition of `{topic}` is stopped: all of them are read as they are")));
+    }
+    Ok(stopped)
+}
+
+/// Why a position must not begin anew now.
+fn objection(position: &Position, force: bool, now_ms: u64) -> Option<String> {
+    let name = &position.name;
+    if position.lease_until_ms > now_ms {
+        return Some(format!("somebody is at `{name}`; try again in a minute or two"));
+    }
+    (position.stopped.is_none() && !force).then(|| {
+        format!(
+            "`{name}` is not stopped: what it has committed would be read and written again if it still is the same topic; \
+             if you know that it is another, say --force"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -118,5 +151,22 @@ mod tests {
         let [_, committed, newest, missing, now] = line(&position, 1_000);
         assert_eq!((committed.as_str(), newest.as_str()), ("0-9", "2023-11-14 22:13:20"));
         assert_eq!((missing.as_str(), now.as_str()), ("0-0, 2-2, 4-4, and 2 more", "taken for 2 s at most"));
+    }
+
+    #[test]
+    fn only_what_is_stopped_begins_anew_unless_forced() {
+        let at = |name: &str, stopped| Position { stopped, ..Position::new(name) };
+        let all = vec![at("c/t/0", None), at("c/t/1", Some(7)), at("c/tt/0", Some(7)), at("c/u/0", None)];
+        let names = |topic: &str| match of_topic(all.clone(), topic) {
+            Ok(chosen) => chosen.into_iter().map(|position| position.name).collect::<Vec<_>>().join(" "),
+            Err(Stop(_, reason)) => reason,
+        };
+        assert_eq!(names("c/t"), "c/t/1");
+        assert!(names("c/u").contains("no partition of `c/u` is stopped"));
+        assert!(names("c").contains("nothing was ever read of `c`"));
+        assert!(objection(&all[0], false, 5).unwrap().contains("--force"));
+        assert_eq!([objection(&all[0], true, 5), objection(&all[1], false, 5)], [None, None]);
+        let taken = Position { lease_until_ms: 9, ..at("c/t/1", Some(7)) };
+        assert!(objection(&taken, true, 5).unwrap().contains("somebody is at"));
     }
 }

@@ -1,5 +1,6 @@
 //! `weir produce`: rows to a Kinesis stream, a delivery stream or a Kafka topic.
 
+mod array;
 mod channel;
 mod input;
 mod kafka;

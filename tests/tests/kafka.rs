@@ -272,7 +272,8 @@ async fn orders_become_a_table_with_their_line_breaks_and_cents() -> Result<(), 
         Err(_) => println!("skipped the real orders: there is no {real}"),
     }
     let file = tempfile::Builder::new().suffix(".ndjson").tempfile()?;
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    // An array, as the real ones are.
+    let text = serde_json::to_string_pretty(&lines)?;
     tokio::fs::write(file.path(), text).await?;
     produce(file.path().to_str().ok_or("no such path")?, &mapping.topic, "orders", None).await?;
     let polling = poller(&mapping, &processes, &Arc::new(Dice::new(Chaos::default(), 1)));

@@ -226,10 +226,10 @@ class Run:
             "threads": self.threads,
             "put_aside": manifest["put_aside"],
         }
-        tasks = self.spark.sparkContext.defaultParallelism
-        parts = [{"objects": part} for part in parts_of(self.objects, tasks)]
+        at_a_time = self.spark.sparkContext.defaultParallelism
+        parts = [{"objects": part} for part in parts_of(self.objects, at_a_time)]
         # Their rows are in a table, and are added up only.
-        parts += [{"objects": part, "rows": False} for part in parts_of(self.committed, tasks)]
+        parts += [{"objects": part, "rows": False} for part in parts_of(self.committed, at_a_time)]
         orders = [{**common, **part, "number": number} for number, part in enumerate(parts)]
         schema = "number int, answer string, bucket int, part binary"
         made = self.tasks(orders, making_parts(self.region), schema).persist()

@@ -14,6 +14,7 @@ use rand::RngExt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use weir_contract::{Contract, Type};
 
+use super::array::elements;
 use super::channel::RowsIn;
 use super::lanes::Row;
 
@@ -24,6 +25,8 @@ pub(crate) enum Written {
     Csv,
     /// One JSON object a line.
     Ndjson,
+    /// One JSON array of objects.
+    Json,
 }
 
 /// Reads rows and hands them on, at a pace.
@@ -54,12 +57,17 @@ impl Reading {
             Some(format) => format,
             None => {
                 let first = input.fill_buf()?.iter().find(|byte| !byte.is_ascii_whitespace());
-                if first == Some(&b'{') { Written::Ndjson } else { Written::Csv }
+                match first {
+                    Some(b'{') => Written::Ndjson,
+                    Some(b'[') => Written::Json,
+                    _ => Written::Csv,
+                }
             }
         };
         let mut pace = Pace { begun: Instant::now(), sent: 0, rate: self.rate, stop: Arc::clone(&self.stop) };
         match format {
             Written::Ndjson => self.lines(input, &mut pace, rows),
+            Written::Json => self.array(input, &mut pace, rows),
             Written::Csv => self.table(input, &mut pace, rows),
         }
     }
@@ -83,16 +91,40 @@ impl Reading {
                 continue;
             }
             // What is not JSON goes on as well: saying what is wrong with it is the contract's.
-            let key = self.key.as_deref().and_then(|key| key_of(document, |name| self.same_column(name, key)));
-            if !pace.send(rows, key, Bytes::copy_from_slice(document)) {
+            if !pace.send(rows, self.key_in(document), Bytes::copy_from_slice(document)) {
                 return Ok(());
             }
         }
     }
 
-    fn table(&self, input: BufReader<impl Read>, pace: &mut Pace, rows: &RowsIn) -> io::Result<()> {
+    fn array(&self, input: BufReader<impl Read>, pace: &mut Pace, rows: &RowsIn) -> io::Result<()> {
+        let (input, cut, since) = self.stopping(input, "is a quote or a bracket left open?");
+        // Byte by byte is how it is read.
+        let ended = elements(BufReader::new(input), |element| {
+            since.set(0);
+            pace.send(rows, self.key_in(element.as_bytes()), Bytes::from(element))
+        });
+        // What the early end cut in two is no element.
+        if cut.get() { Ok(()) } else { ended }
+    }
+
+    /// The input, with whether it was ended early, and the bytes since the last row.
+    fn stopping<R: Read>(
+        &self,
+        input: BufReader<R>,
+        hint: &'static str,
+    ) -> (Stopping<R>, Rc<Cell<bool>>, Rc<Cell<u64>>) {
         let (cut, since) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
-        let input = Stopping { input, stop: Arc::clone(&self.stop), cut: Rc::clone(&cut), since: Rc::clone(&since) };
+        let stop = Arc::clone(&self.stop);
+        (Stopping { input, stop, cut: Rc::clone(&cut), since: Rc::clone(&since), hint }, cut, since)
+    }
+
+    fn key_in(&self, document: &[u8]) -> Option<String> {
+        self.key.as_deref().and_then(|key| key_of(document, |name| self.same_column(name, key)))
+    }
+
+    fn table(&self, input: BufReader<impl Read>, pace: &mut Pace, rows: &RowsIn) -> io::Result<()> {
+        let (input, cut, since) = self.stopping(input, "is a quote left open?");
         let mut table = csv::ReaderBuilder::new().flexible(true).from_reader(input);
         let names: Vec<String> =
             table.headers().map_err(io::Error::other)?.iter().map(|name| name.trim().to_owned()).collect();
@@ -168,6 +200,8 @@ struct Stopping<R> {
     cut: Rc<Cell<bool>>,
     /// Bytes since the last row.
     since: Rc<Cell<u64>>,
+    /// Why a row may be too large.
+    hint: &'static str,
 }
 
 impl<R: Read> Read for Stopping<R> {
@@ -179,7 +213,7 @@ impl<R: Read> Read for Stopping<R> {
         let count = self.input.read(buffer)?;
         self.since.set(self.since.get() + count as u64);
         if self.since.get() > MOST_ROW_BYTES {
-            return Err(too_large("a row", "is a quote left open?"));
+            return Err(too_large("a row", self.hint));
         }
         Ok(count)
     }
@@ -290,7 +324,11 @@ mod tests {
 
     #[test]
     fn what_has_no_end_is_not_read_for_ever() {
-        for (start, said) in [("{\"a\":1}\n{", "line 2 is larger"), ("id,source\na,1\nb,\"", "a row is larger")] {
+        for (start, said) in [
+            ("{\"a\":1}\n{", "line 2 is larger"),
+            ("id,source\na,1\nb,\"", "a row is larger"),
+            ("[{}, {\"", "a row is larger"),
+        ] {
             let contract = weir_contract::contract("trips").unwrap();
             let reading = Reading { contract, key: None, format: None, rate: None, stop: Arc::default() };
             let (sender, _receiver) = bounded(100, 1 << 20);
@@ -321,6 +359,14 @@ mod tests {
         };
         assert_eq!(stopped("{\"a\":1}\n{\"a\":2}\n{\"a\":"), 2);
         assert_eq!(stopped("id,source\na,1\nb,2\nc,"), 2);
+        assert_eq!(stopped("[{\"a\":1},\n{\"a\":2}, {\"a\":"), 2);
+    }
+
+    #[test]
+    fn an_array_is_read_by_its_elements() {
+        let rows = read("[\n  {\n    \"id\": 7\n  },\n  8\n]\n", Some("id"));
+        assert_eq!(rows[0], ("7".to_owned(), "{     \"id\": 7   }".to_owned()));
+        assert_eq!((rows.len(), rows[1].1.as_str()), (2, "8"));
     }
 
     #[test]

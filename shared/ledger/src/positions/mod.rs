@@ -221,8 +221,8 @@ pub fn intend(position: &Position, manifest: &str) -> Option<Position> {
 
 /// All of these offsets are on S3, in the files of the intent, or need no file. What lies between them and what was committed before
 /// becomes a gap; offsets among them that were not in the batch never come (transaction markers, compacted records). `newest_ms` is
-/// [`newest_of`] *all* records of the batch, `last_ms` the time of the last. Gaps that are too many to be remembered come back, the narrowest first: they are to be
-/// told, and what they lack is skipped if it ever comes. `None` while there are files left over.
+/// [`newest_of`] *all* records of the batch, `last_ms` the time of the last. Gaps that are too many to be remembered come back, the
+/// narrowest first: they are to be told, and what they lack is skipped if it ever comes. `None` while there are files left over.
 pub fn commit(
     position: &Position,
     done: Range,
