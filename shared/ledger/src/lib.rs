@@ -16,6 +16,7 @@ pub mod conformance;
 #[cfg(feature = "dynamodb")]
 mod dynamo;
 mod job;
+pub mod layout;
 mod ledger;
 mod memory;
 pub mod positions;

@@ -2,7 +2,7 @@
 //!
 //! | attribute | what |
 //! | --- | --- |
-//! | `pk` | `job#<id>`, `lane#<name>`, `object#<dataset>#<uri>`, `token#<token>`, `position#<cluster>/<topic>/<partition>` or `count#<counter>` |
+//! | `pk` | `job#<id>`, `lane#<name>`, `object#<dataset>#<uri>`, `token#<token>`, `position#<cluster>/<topic>/<partition>`, `layout` or `count#<counter>` |
 //! | the members of the record | as they serialise, so that the console shows them |
 //! | `due_pk`, `look_at_ms` | index `due`, sparse: open jobs and lanes by when to look at them; pending objects by when they landed; positions with files under way by lease |
 //! | `day_pk`, `received_ms` | index `recent`: jobs by day; all positions |
@@ -12,6 +12,7 @@
 
 mod book;
 mod jobs;
+mod layouts;
 mod positions;
 mod table;
 

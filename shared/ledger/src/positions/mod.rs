@@ -71,6 +71,9 @@ pub struct Position {
     /// The topic seems to have been made anew: the offset that told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<i64>,
+    /// The generation of the [layout](crate::layout) that is known to whoever commits here; `None` before the partition was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
 }
 
 /// A record that was committed.
@@ -136,6 +139,7 @@ impl Position {
             gaps: Vec::new(),
             marks: Vec::new(),
             stopped: None,
+            generation: None,
         }
     }
 
