@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Notify;
+use weir_catalog::{Catalog, Partition, Table};
 use weir_command::Location;
 use weir_delivery::Failure;
 use weir_lake::{Attributes, Lake, ObjectInfo, Page, Part};
 use weir_ledger::batch::{Book, Landed, Lane, Swap};
+use weir_ledger::layout::{Layout, Layouts};
 use weir_ledger::positions::{Position, Positions};
 use weir_ledger::{Job, Put, Store};
 
@@ -231,5 +233,31 @@ impl<T: Positions> Positions for Mortal<T> {
     }
     async fn positions(&self) -> Result<Vec<Position>, Failure> {
         self.fate.call(self.inner.positions()).await
+    }
+}
+
+#[async_trait]
+impl<T: Layouts> Layouts for Mortal<T> {
+    async fn layout(&self) -> Result<Layout, Failure> {
+        self.fate.call(self.inner.layout()).await
+    }
+    async fn put_layout(&self, layout: &Layout) -> Result<Swap<Layout>, Failure> {
+        self.fate.call(self.inner.put_layout(layout)).await
+    }
+}
+
+#[async_trait]
+impl<T: Catalog> Catalog for Mortal<T> {
+    async fn ensure_table(&self, table: &Table) -> Result<(), Failure> {
+        self.fate.call(self.inner.ensure_table(table)).await
+    }
+    async fn add_partitions(&self, table: &Table, partitions: &[Partition]) -> Result<(), Failure> {
+        self.fate.call(self.inner.add_partitions(table, partitions)).await
+    }
+    async fn place_of(&self, table: &str, values: &[String]) -> Result<Option<Location>, Failure> {
+        self.fate.call(self.inner.place_of(table, values)).await
+    }
+    async fn move_to(&self, table: &str, partition: &Partition) -> Result<(), Failure> {
+        self.fate.call(self.inner.move_to(table, partition)).await
     }
 }
