@@ -22,6 +22,10 @@ pub struct Config {
     pub events: Location,
     /// `TOPICS`: the contract of each topic: `topic=dataset,…`.
     pub topics: BTreeMap<String, Arc<Contract>>,
+    /// `DATABASE`: where the catalog has the tables.
+    pub database: String,
+    /// `KEEP_HOURS`: how long the files stay that were compacted: longer than any query.
+    pub keep_ms: u64,
     /// `CLUSTER`: what the ledger calls a self-managed cluster, whose brokers may change. MSK's is called by its ARN.
     pub cluster: String,
     /// `PARTIAL_FAILURES`: the topics whose mappings heed which partitions are to come again. Of others, all of a batch does.
@@ -46,6 +50,8 @@ impl Config {
         let events = variables.parsed::<Location>("EVENTS");
         let topics = variables.text("TOPICS");
         let cluster = variables.text("CLUSTER");
+        let database = variables.text("DATABASE");
+        let keep_ms = variables.number("KEEP_HOURS").saturating_mul(3_600_000);
         let partial_failures = get("PARTIAL_FAILURES").unwrap_or_default();
         let partial_failures = partial_failures.split(',').map(str::trim).filter(|topic| !topic.is_empty());
         let partial_failures = partial_failures.map(str::to_owned).collect();
@@ -70,6 +76,8 @@ impl Config {
             alert_topic_arn,
             events,
             topics,
+            database,
+            keep_ms,
             cluster,
             partial_failures,
             gather_ms,
@@ -111,7 +119,7 @@ mod tests {
             "EVENTS" => "s3://tables-bucket/events".into(),
             "TOPICS" => "log_topic=page_logs, orders=orders,=trips,".into(),
             "PARTIAL_FAILURES" => "log_topic,".into(),
-            "BATCH_GATHER_SECONDS" | "LEASE_GRACE_SECONDS" => "300".into(),
+            "BATCH_GATHER_SECONDS" | "LEASE_GRACE_SECONDS" | "KEEP_HOURS" => "300".into(),
             _ => "x".into(),
         })
     }

@@ -10,6 +10,7 @@ use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::positions::{Listed, Manifest, Range};
 
+use crate::placing::Placed;
 use crate::rows::{Aside, Made, Origin, empty_file};
 use crate::said::ManifestGone;
 use crate::{Ingest, Visit};
@@ -29,6 +30,8 @@ pub(crate) struct Planned {
     pub(crate) at: Location,
     /// Of those, the dead letters.
     pub(crate) letters: Option<Listed>,
+    /// The partitions of the table that it has rows of: `page_logs/event_date=2024-05-01/`.
+    pub(crate) folders: Vec<String>,
     pub(crate) files: Vec<(Location, Bytes)>,
 }
 
@@ -45,7 +48,7 @@ fn folder(origin: &Origin) -> String {
 
 impl Ingest {
     /// Names what is to be written.
-    pub(crate) fn plan(&self, position: &str, origin: &Origin, offsets: Range, made: Made) -> Planned {
+    pub(crate) fn plan(&self, position: &str, origin: &Origin, offsets: Range, made: Made, placed: &Placed) -> Planned {
         let dataset = origin.contract.as_ref().map_or("", |contract| contract.name());
         let stem = stem(origin, offsets.from, &hex::encode(Sha256::digest(self.writer.token())));
         let mut files = Vec::new();
@@ -59,10 +62,13 @@ impl Ingest {
         let table = self.config.events.join(&format!("{dataset}/"));
         let quarantine = put_aside(table.join(&format!("_quarantine/{stem}.ndjson")), made.quarantine);
         let letters = put_aside(self.letters_at(origin, &stem), made.letters);
-        let listed = made
-            .files
-            .into_iter()
-            .map(|file| add(table.join(&format!("{}{stem}.parquet", file.folder)), file.rows, file.bytes));
+        let mut folders = Vec::new();
+        let listed = made.files.into_iter().map(|file| {
+            let folder = format!("{dataset}/{}", file.folder);
+            let at = self.place(&folder, placed.folders.generation_of(&folder));
+            folders.push(folder);
+            add(at.join(&format!("{stem}.parquet")), file.rows, file.bytes)
+        });
         let manifest = Manifest {
             dataset: dataset.to_owned(),
             position: position.to_owned(),
@@ -71,7 +77,7 @@ impl Ingest {
             aside: quarantine.into_iter().chain(letters.clone()).collect(),
         };
         let at = self.config.events.join(&format!("_manifests/{}/{stem}.json", folder(origin)));
-        Planned { manifest, at, letters, files }
+        Planned { manifest, at, letters, folders, files }
     }
 
     /// Where dead letters are.
@@ -124,13 +130,22 @@ impl Ingest {
         }
     }
 
+    /// A manifest that was written.
+    pub(crate) async fn manifest(&self, at: &Location) -> Result<Manifest, Failure> {
+        let bytes = self.whole(at).await?;
+        serde_json::from_slice(&bytes).map_err(|error| Failure::internal("Manifest", format!("{at}: {error}")))
+    }
+
+    /// An object of ours, whole.
+    pub(crate) async fn whole(&self, at: &Location) -> Result<Bytes, Failure> {
+        let info = self.lake.head(at).await?;
+        self.lake.get(at, Some(&info.etag), 0, info.size).await
+    }
+
     /// Puts an empty file by every name that a manifest has: nothing is there any more, and nothing can come.
     async fn close(&self, manifest: &str, visit: &Visit) -> Result<(), Failure> {
         let at = Location::parse(manifest).map_err(|error| Failure::internal("LedgerShape", error.to_string()))?;
-        let info = self.lake.head(&at).await?;
-        let bytes = self.lake.get(&at, Some(&info.etag), 0, info.size).await?;
-        let manifest: Manifest =
-            serde_json::from_slice(&bytes).map_err(|error| Failure::internal("Manifest", format!("{at}: {error}")))?;
+        let manifest = self.manifest(&at).await?;
         // Should the contract be gone, of a table that nobody knows any more.
         let empty = empty_file(contract(&manifest.dataset).ok().as_ref())?;
         let closes = manifest.all().map(|file| async {

@@ -1,10 +1,12 @@
 //! One invocation.
 
 use futures::StreamExt;
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use weir_delivery::kafka::{Batch, Place, read_batch, respond};
 use weir_delivery::{BatchResponse, Failure};
 
+use crate::compact::{Asked, Report};
 use crate::partition::Counts;
 use crate::said::{BatchTaken, Held};
 use crate::{Ingest, Visit};
@@ -12,21 +14,43 @@ use crate::{Ingest, Visit};
 /// How many partitions are worked on at a time.
 const AT_ONCE: usize = 16;
 
+/// What it may be invoked with beside batches.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Request {
+    Sweep(IgnoredAny),
+    Compact(Asked),
+}
+
+/// What it answers.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// Which partitions are to come again.
+    Batch(BatchResponse<Place>),
+    /// What was compacted.
+    Compacted(Report),
+}
+
 impl Ingest {
-    /// Answers one invocation: a batch, or `{"sweep":{}}`.
+    /// Answers one invocation: a batch, `{"sweep":{}}`, or `{"compact":{…}}`.
     ///
     /// # Errors
-    /// What is no Kafka batch; and if the mapping heeds no partial failures, whatever holds back one partition.
-    pub async fn handle(&self, payload: &str, visit: &Visit) -> Result<BatchResponse<Place>, Failure> {
+    /// What is nothing of these; if the mapping heeds no partial failures, whatever holds back one partition; what keeps a partition
+    /// from being compacted.
+    pub async fn handle(&self, payload: &str, visit: &Visit) -> Result<Answer, Failure> {
         if let Some(batch) = read_batch(payload) {
-            return self.take_batch(batch, visit).await;
+            return self.take_batch(batch, visit).await.map(Answer::Batch);
         }
-        let sweep = serde_json::from_str::<Value>(payload).is_ok_and(|value| value.get("sweep").is_some());
-        if !sweep {
-            return Err(Failure::user("NotKafka", "this is no batch of records as Lambda delivers them from Kafka"));
+        match serde_json::from_str::<Request>(payload) {
+            Ok(Request::Sweep(_)) => self.sweep(visit).await.map(|()| Answer::Batch(respond([]))),
+            Ok(Request::Compact(asked)) => self.compact(&asked, visit).await.map(Answer::Compacted),
+            Err(error) => {
+                let reason =
+                    format!("this is no batch of records as Lambda delivers them from Kafka, nor a request: {error}");
+                Err(Failure::user("NotKafka", reason))
+            }
         }
-        self.sweep(visit).await?;
-        Ok(respond([]))
     }
 
     async fn take_batch(&self, batch: Batch, visit: &Visit) -> Result<BatchResponse<Place>, Failure> {

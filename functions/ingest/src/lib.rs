@@ -4,27 +4,32 @@
 //! What may happen to a partition next is decided by pure functions ([`weir_ledger::positions`]), what its records become by another
 //! ([`rows`]); here are the effects, in the order that makes them safe.
 
+pub mod compact;
 pub mod config;
 pub mod files;
 pub mod handler;
 pub mod partition;
+mod placing;
 pub mod rows;
 pub mod said;
 mod sweep;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use weir_alerts::{Notice, Publisher, notify};
+use weir_catalog::Catalog;
 use weir_delivery::Failure;
 use weir_lake::Lake;
 use weir_ledger::batch::{self, Book, Landed, Lane, Swap, lane};
+use weir_ledger::layout::Layouts;
 use weir_ledger::positions::{Position, Positions};
 use weir_ledger::{Store, Writer};
 use weir_telemetry::{Event, Telemetry, Trouble};
 
 use crate::config::Config;
+use crate::placing::Placed;
 use crate::work::Stop;
 
 /// Everything it needs, made once per process.
@@ -35,6 +40,10 @@ pub struct Ingest {
     pub lake: Arc<dyn Lake>,
     /// How far partitions are committed.
     pub positions: Arc<dyn Positions>,
+    /// Which generation of each partition's folder is written.
+    pub layouts: Arc<dyn Layouts>,
+    /// By which readers find the tables.
+    pub catalog: Arc<dyn Catalog>,
     /// The batch side's lanes, which are told that there is work.
     pub book: Arc<dyn Book>,
     /// Counts alerts.
@@ -54,6 +63,14 @@ pub struct Ingest {
 pub struct Memory {
     positions: Mutex<HashMap<String, Position>>,
     noted_ms: Mutex<HashMap<String, u64>>,
+    placed: Mutex<Option<Arc<Placed>>>,
+    registered: Mutex<HashSet<String>>,
+}
+
+impl Memory {
+    fn placed(&self) -> Option<Arc<Placed>> {
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// One invocation.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 use weir_alerts::Topic;
+use weir_catalog::GlueCatalog;
 use weir_delivery::Failure;
 use weir_ingest::config::Config;
 use weir_ingest::{Ingest, Memory, Visit};
@@ -28,6 +29,8 @@ async fn main() -> Result<(), Error> {
     let ingest = Arc::new(Ingest {
         lake: Arc::new(S3Lake::new(&aws)),
         positions: store.clone(),
+        layouts: store.clone(),
+        catalog: Arc::new(GlueCatalog::new(aws_sdk_glue::Client::new(&aws), &config.database)),
         book: store.clone(),
         store,
         publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),

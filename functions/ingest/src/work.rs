@@ -8,6 +8,7 @@ use weir_ledger::positions::{Position, Range, cleared, commit, intend, is_wanted
 
 use crate::files::Planned;
 use crate::partition::{Batch, Counts};
+use crate::placing::Placed;
 use crate::rows::{Made, Origin, make};
 use crate::said::{Forgotten, Kept};
 use crate::{Ingest, Visit};
@@ -70,11 +71,15 @@ impl<'a> Work<'a> {
         let mut counts = self.count(&made);
         let own = self.close_left_over(own).await?;
         let Some(span) = self.batch.span() else { return Ok(counts) };
+        let placed = self.ingest.placed_for(&own, self.origin).await?;
+        // What is planned by these folders can only be committed while they are written.
+        let own = Position { generation: Some(placed.generation), ..own };
         let first = self.batch.stamps.iter().map(|(offset, _)| *offset).find(|offset| is_wanted(self.known, *offset));
         let offsets = Range { from: first.unwrap_or(span.from), to: span.to };
-        let planned = self.ingest.plan(&own.name, self.origin, offsets, made);
+        let planned = self.ingest.plan(&own.name, self.origin, offsets, made, &placed);
         counts.bytes_out = planned.manifest.bytes();
-        let (own, handed_on) = if planned.files.is_empty() { (own, None) } else { self.write(own, planned).await? };
+        let (own, handed_on) =
+            if planned.files.is_empty() { (own, None) } else { self.write(own, planned, &placed).await? };
         self.commit(&own, span, handed_on).await?;
         Ok(counts)
     }
@@ -121,13 +126,24 @@ impl<'a> Work<'a> {
     }
 
     /// Writes what is planned; the position by then, and what batch is to have of it.
-    async fn write(&mut self, own: Position, planned: Planned) -> Result<(Position, Option<Landed>), Stop> {
+    async fn write(
+        &mut self,
+        own: Position,
+        planned: Planned,
+        placed: &Placed,
+    ) -> Result<(Position, Option<Landed>), Stop> {
         self.ingest.write_manifest(&planned).await?;
-        let Planned { manifest, at, letters, files } = planned;
+        let Planned { manifest, at, letters, folders, files } = planned;
         let at = at.to_string();
         // The manifest stays if another was faster: if only the answer was lost, that one has taken over by it.
         let own = self.store(intend(&own, &at).ok_or_else(unclear)?, None).await?;
-        self.ingest.write_files(files, self.visit).await?;
+        let writing = self.ingest.write_files(files, self.visit);
+        match &self.origin.contract {
+            Some(contract) => {
+                futures::try_join!(writing, self.ingest.register(contract, &folders, placed))?;
+            }
+            None => writing.await?,
+        }
         if let Some(letters) = &letters {
             let kept = Kept { at: &letters.uri, count: letters.rows, position: &own.name };
             self.ingest.say(self.visit, &kept);

@@ -22,7 +22,7 @@ pub async fn suite(store: &dyn Layouts) -> Result<(), String> {
     expect("what was stored", store.layout().await, counted.clone())?;
 
     let folder = "suite/event_date=2024-05-01/".to_owned();
-    let begun = begin(&counted, &Folders::default(), &[folder.clone()], "s3://b/f.json", u64::MAX >> 12, 7);
+    let begun = begin(&counted, &Folders::default(), std::slice::from_ref(&folder), "s3://b/f.json", u64::MAX >> 12, 7);
     let begun = begun.ok_or("somebody compacts")?;
     expect("a generation", store.put_layout(&begun).await, Swap::Stored)?;
     expect("with all it says", store.layout().await, begun.clone())?;

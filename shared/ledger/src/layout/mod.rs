@@ -175,6 +175,11 @@ pub fn settle(layout: &Layout, folder: &str, generation: u64, now_ms: u64) -> Op
     Some(next)
 }
 
+/// Takes the layout without a new generation: nobody moves a partition meanwhile. `None` while another has it.
+pub fn hold(layout: &Layout, until_ms: u64, now_ms: u64) -> Option<Layout> {
+    (layout.lease_until_ms <= now_ms).then(|| Layout { lease_until_ms: until_ms, ..layout.step() })
+}
+
 /// The compactor gives it back.
 pub fn release(layout: &Layout) -> Layout {
     Layout { lease_until_ms: 0, ..layout.step() }

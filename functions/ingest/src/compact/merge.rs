@@ -1,0 +1,136 @@
+//! The files of a partition, written again: small ones together, large ones copied.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use weir_command::Location;
+use weir_delivery::{Failure, Fault};
+use weir_formats::{ConvertError, Merger};
+use weir_lake::{CopySizes, ObjectInfo, S3Output, copy_object};
+
+use super::said::NotMerged;
+use super::{LARGE_BYTES, MARGIN_MS, MERGED, TARGET_BYTES};
+use crate::{Ingest, Visit};
+
+/// Bytes of small files that are fetched ahead.
+const AHEAD_BYTES: u64 = 128 << 20;
+
+/// Requests at a time.
+const AT_ONCE: u64 = 32;
+
+impl Ingest {
+    /// How many files there are then, and how many bytes.
+    pub(crate) async fn merge(
+        &self,
+        files: Vec<ObjectInfo>,
+        to: &Location,
+        generation: u64,
+        visit: &Visit,
+    ) -> Result<(u64, u64), Failure> {
+        let (large, mut small): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.size >= LARGE_BYTES);
+        small.sort_by_cached_key(|file| order_of(file.location.file_name()));
+        let mut copied = large;
+        let (mut count, mut bytes) = match self.write_again(&small, to, generation, visit).await {
+            Ok(written) => written,
+            // One that can't be read keeps no other from being read.
+            Err(failure) if failure.fault == Fault::User => {
+                self.say(visit, &NotMerged { to: &to.to_string(), failure: &failure });
+                copied.append(&mut small);
+                (0, 0)
+            }
+            Err(failure) => return Err(failure),
+        };
+        let stop = || visit.is_over();
+        let copies = copied.iter().map(|file| {
+            let at = to.join(&copy_of(file.location.file_name()));
+            let stop = &stop;
+            async move { copy_object(self.lake.as_ref(), file, &at, CopySizes::default(), stop).await }
+        });
+        let copies: Vec<_> = copies.collect();
+        futures::stream::iter(copies).buffer_unordered(AT_ONCE as usize).try_collect::<()>().await?;
+        count += copied.len() as u64;
+        bytes += copied.iter().map(|file| file.size).sum::<u64>();
+        Ok((count, bytes))
+    }
+
+    async fn write_again(
+        &self,
+        small: &[ObjectInfo],
+        to: &Location,
+        generation: u64,
+        visit: &Visit,
+    ) -> Result<(u64, u64), Failure> {
+        let output = S3Output::new(Arc::clone(&self.lake), to.clone(), tokio::runtime::Handle::current());
+        let name = move |number| format!("{generation}-{number:05}{MERGED}");
+        let mut merger = Merger::new(Arc::new(output), TARGET_BYTES, name);
+        let largest = small.iter().map(|file| file.size).max().unwrap_or(0).max(1);
+        let ahead = (AHEAD_BYTES / largest).clamp(1, AT_ONCE) as usize;
+        let fetches = small.iter().map(|file| async move {
+            // By what it is now: it may have been closed since it was listed.
+            Ok::<_, Failure>((file.location.to_string(), self.whole(&file.location).await?))
+        });
+        let fetches: Vec<_> = fetches.collect();
+        let mut fetched = futures::stream::iter(fetches).buffered(ahead);
+        let mut rows = 0;
+        while let Some((name, file)) = fetched.try_next().await? {
+            if visit.now_ms() + MARGIN_MS >= visit.deadline_ms {
+                return Err(Failure::passing("OutOfTime", format!("there is no time left to write {to}")));
+            }
+            let (back, pushed) = blocking(move || {
+                let pushed = merger.push(&name, file);
+                (merger, pushed)
+            })
+            .await?;
+            merger = back;
+            rows += pushed.map_err(to_failure)?;
+        }
+        let merged = blocking(move || merger.finish()).await?.map_err(to_failure)?;
+        if merged.rows != rows {
+            let reason = format!("{rows} rows were read for {to}, and {} written", merged.rows);
+            return Err(Failure::internal("RowsDiffer", reason));
+        }
+        Ok((merged.files, merged.bytes))
+    }
+}
+
+/// What a copy is called: as what was written together is. Its rows are those of the folders before, too.
+fn copy_of(name: &str) -> String {
+    let stem = name.strip_suffix(MERGED).or_else(|| name.strip_suffix(".parquet")).unwrap_or(name);
+    format!("{stem}{MERGED}")
+}
+
+/// By topic and partition, and offsets as numbers: `log_topic-3-1200-5f2a…`.
+fn order_of(name: &str) -> (String, u64) {
+    let mut parts = name.rsplitn(3, '-');
+    let (_, first, topic) = (parts.next(), parts.next(), parts.next());
+    (topic.unwrap_or(name).to_owned(), first.and_then(|first| first.parse().ok()).unwrap_or(0))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Failure::internal("Panic", format!("writing files together broke down: {error}")))
+}
+
+fn to_failure(error: ConvertError) -> Failure {
+    match error {
+        ConvertError::Data { .. } => Failure::user("UnreadableData", error.to_string()),
+        ConvertError::Io(io) => match io.downcast::<Failure>() {
+            Ok(own) => own,
+            Err(other) => Failure::internal("Io", other.to_string()),
+        },
+        other => Failure::internal("Merge", other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_come_in_the_order_of_their_offsets() {
+        let mut names = ["t-a-1-1000-aaaaaaaa.parquet", "t-a-1-200-bbbbbbbb.parquet", "t-0-7-cccccccc.parquet"];
+        names.sort_by_cached_key(|name| order_of(name));
+        assert_eq!(names, ["t-0-7-cccccccc.parquet", "t-a-1-200-bbbbbbbb.parquet", "t-a-1-1000-aaaaaaaa.parquet"]);
+        assert_eq!(order_of("7-00001.merged.parquet"), ("7-00001.merged.parquet".to_owned(), 0));
+    }
+}

@@ -1,0 +1,123 @@
+//! Compaction: the small files of a partition become few, and readers by the catalog see the one or the other.
+//!
+//! The protocol is [`weir_ledger::layout`]'s. What is compacted at a time is a *round*: partitions of a size that takes seconds, because
+//! rows that are committed for them meanwhile are only seen when it is over. A round that was not finished is taken up by the next.
+
+mod barrier;
+mod choose;
+mod merge;
+mod round;
+pub mod said;
+mod tidy;
+
+use serde::{Deserialize, Serialize};
+use weir_delivery::Failure;
+use weir_ledger::layout::Layout;
+
+use crate::{Ingest, Visit};
+
+/// What is asked for.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Asked {
+    /// Whose partitions; of all datasets if it is left out.
+    pub dataset: Option<String>,
+    /// Of which days: `2024-05-01`. Without one, partitions of days that are over and have many small files.
+    pub dates: Vec<String>,
+    /// After how many seconds no further round is begun.
+    pub seconds: Option<u64>,
+    /// Only what was left unfinished.
+    pub unfinished: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// By partition.
+    pub partitions: Vec<Compacted>,
+    /// How many partitions are still to be done.
+    pub left: usize,
+}
+
+/// A partition that was compacted, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Compacted {
+    /// `page_logs/event_date=2024-05-01/`.
+    pub folder: String,
+    /// How many files it had.
+    pub files: u64,
+    /// How many it has.
+    pub into: u64,
+    /// How many bytes these have.
+    pub bytes: u64,
+}
+
+/// Files of this size are left as they are, and copied; smaller ones are written again together.
+pub(crate) const LARGE_BYTES: u64 = 64 << 20;
+
+/// Files are made of about this size: Athena's guide asks for 128 MB or more ("Performance tuning in Athena").
+pub(crate) const TARGET_BYTES: u64 = 128 << 20;
+
+/// What ends a compacted file's name, and that of no file of a batch: those end in a mark, eight hexadecimal digits.
+pub(crate) const MERGED: &str = ".merged.parquet";
+
+/// Before its end, an invocation begins nothing that takes a while.
+const MARGIN_MS: u64 = 30_000;
+
+/// How long an invocation begins rounds, unless it is told.
+const ROUNDS_MS: u64 = 600_000;
+
+impl Ingest {
+    /// Compacts what is asked for, and deletes what nobody reads any more.
+    ///
+    /// # Errors
+    /// `Busy` if another compacts just now; whatever keeps a partition from being compacted. What is done by then is done.
+    pub async fn compact(&self, asked: &Asked, visit: &Visit) -> Result<Report, Failure> {
+        let begun_ms = visit.now_ms();
+        let most_ms = asked.seconds.map_or(ROUNDS_MS, |seconds| seconds.saturating_mul(1000));
+        let may_begin = || {
+            let now_ms = visit.now_ms();
+            now_ms < begun_ms + most_ms && now_ms + MARGIN_MS < visit.deadline_ms
+        };
+        let mut report = Report::default();
+        let mut waiting = if asked.unfinished { Vec::new() } else { self.choose(asked, visit).await? };
+        if asked.dry_run {
+            report.left = waiting.len();
+            let would = waiting.into_iter().map(|it| Compacted {
+                folder: it.folder,
+                files: it.files,
+                into: 0,
+                bytes: it.bytes,
+            });
+            report.partitions.extend(would);
+            return Ok(report);
+        }
+        let mut layout = self.free_layout(visit).await?;
+        while (!waiting.is_empty() || !layout.moving.is_empty()) && may_begin() {
+            let rest = waiting.split_off(choose::round_of(&waiting));
+            let chosen = std::mem::replace(&mut waiting, rest);
+            let folders: Vec<String> = chosen.into_iter().map(|candidate| candidate.folder).collect();
+            let (after, done) = self.round(layout, &folders, visit).await?;
+            layout = after;
+            report.partitions.extend(done);
+        }
+        report.left = waiting.len() + layout.moving.len();
+        self.tidy(layout, visit).await?;
+        Ok(report)
+    }
+
+    /// The layout, if nobody compacts.
+    async fn free_layout(&self, visit: &Visit) -> Result<Layout, Failure> {
+        let layout = self.layouts.layout().await?;
+        match layout.lease_until_ms.checked_sub(visit.now_ms()) {
+            None | Some(0) => Ok(layout),
+            Some(left) => {
+                let reason =
+                    format!("another compaction is under way, for {} more seconds at most", left.div_ceil(1000));
+                Err(Failure::passing("Busy", reason))
+            }
+        }
+    }
+}

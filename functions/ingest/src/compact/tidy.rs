@@ -1,0 +1,117 @@
+//! Folders that nobody is shown any more: their files are deleted when nobody reads them any more.
+
+use std::collections::HashMap;
+
+use weir_contract::contract;
+use weir_delivery::Failure;
+use weir_ledger::batch::Phase;
+use weir_ledger::layout::{Layout, Retired, forget, hold, release};
+
+use super::MARGIN_MS;
+use super::said::{FolderDeleted, Misplaced};
+use crate::placing::Placed;
+use crate::{Ingest, Visit};
+
+/// So long after a partition was moved it is looked whether it is where it was moved to: a compactor that stalled while it
+/// moved it may have moved it back since.
+const WATCH_MS: u64 = 3_600_000;
+
+/// Objects that one request deletes.
+const AT_ONCE: usize = 1_000;
+
+impl Ingest {
+    /// Deletes what is old enough, and which neither readers nor batch can come for.
+    pub(crate) async fn tidy(&self, layout: Layout, visit: &Visit) -> Result<(), Failure> {
+        let now_ms = visit.now_ms();
+        let is_due = |retired: &Retired| retired.at_ms + self.config.keep_ms <= now_ms;
+        let is_new = |retired: &Retired| retired.at_ms + WATCH_MS > now_ms;
+        if !layout.retired.iter().any(|retired| is_due(retired) || is_new(retired)) {
+            return Ok(());
+        }
+        // Nobody may move a partition meanwhile.
+        let until_ms = self.lease_until_ms(visit);
+        let (mut layout, is_held) = self.change_layout(layout, |layout| hold(layout, until_ms, now_ms)).await?;
+        if !is_held {
+            return Ok(());
+        }
+        let tidied = self.tidy_held(&mut layout, is_due, is_new, visit).await;
+        let is_own = |layout: &Layout| layout.lease_until_ms == until_ms;
+        let released = self.change_layout(layout, |layout| is_own(layout).then(|| release(layout))).await;
+        tidied.and(released.map(drop))
+    }
+
+    async fn tidy_held(
+        &self,
+        layout: &mut Layout,
+        is_due: impl Fn(&Retired) -> bool + Send + Sync,
+        is_new: impl Fn(&Retired) -> bool + Send + Sync,
+        visit: &Visit,
+    ) -> Result<(), Failure> {
+        let placed = self.folders_of(layout).await?;
+        let mut past: HashMap<String, Option<u64>> = HashMap::new();
+        for retired in layout.retired.clone() {
+            if visit.now_ms() + MARGIN_MS >= visit.deadline_ms {
+                break;
+            }
+            let due = is_due(&retired);
+            if !(due || is_new(&retired)) || !self.is_in_place(layout, &placed, &retired.folder, visit).await? || !due {
+                continue;
+            }
+            let dataset = retired.folder.split('/').next().unwrap_or_default();
+            if !past.contains_key(dataset) {
+                past.insert(dataset.to_owned(), self.batch_is_past(dataset).await?);
+            }
+            // Whatever was committed before the folder was retired may be in it.
+            if past.get(dataset).copied().flatten().is_none_or(|past_ms| past_ms <= retired.at_ms) {
+                continue;
+            }
+            let at = self.place(&retired.folder, retired.generation);
+            let all: Vec<_> = self.list_all(&at).await?.into_iter().map(|file| file.location).collect();
+            for some in all.chunks(AT_ONCE) {
+                self.lake.delete(some).await?;
+            }
+            (*layout, _) = self.change_layout(layout.clone(), |layout| forget(layout, &retired)).await?;
+            self.say(visit, &FolderDeleted { at: &at.to_string(), files: all.len() as u64 });
+        }
+        Ok(())
+    }
+
+    /// Whether readers are shown the folder that they should be; if not, they are from now on.
+    async fn is_in_place(
+        &self,
+        layout: &Layout,
+        placed: &Placed,
+        folder: &str,
+        visit: &Visit,
+    ) -> Result<bool, Failure> {
+        let generation = match layout.moving.get(folder) {
+            Some(moving) => moving.shown,
+            None => placed.folders.generation_of(folder),
+        };
+        let dataset = folder.split('/').next().unwrap_or_default();
+        let contract = contract(dataset).map_err(|error| Failure::internal("Contract", error.to_string()))?;
+        let table = self.table_of(&contract).name;
+        let wanted = self.partition_at(folder, generation);
+        match self.catalog.place_of(&table, &wanted.values).await? {
+            // Somebody has dropped it. What they read by, nobody knows.
+            None => Ok(true),
+            Some(there) if there.as_prefix() == wanted.at.as_prefix() => Ok(true),
+            Some(there) => {
+                self.catalog.move_to(&table, &wanted).await?;
+                self.say(visit, &Misplaced { folder, was: &there.to_string(), is: &wanted.at.to_string() });
+                Ok(false)
+            }
+        }
+    }
+
+    /// Until when all that was committed has been added up by batch; `None` while it works, because it may read anything.
+    async fn batch_is_past(&self, dataset: &str) -> Result<Option<u64>, Failure> {
+        if !contract(dataset).is_ok_and(|contract| contract.has_metrics()) {
+            return Ok(Some(u64::MAX));
+        }
+        let oldest = self.book.pending(dataset, 1).await?;
+        let lane = self.book.lane(dataset).await?;
+        let idle = lane.is_none_or(|lane| matches!(lane.phase, Phase::Idle | Phase::Loading));
+        Ok(idle.then(|| oldest.first().map_or(u64::MAX, |object| object.version_of.landed_ms)))
+    }
+}
