@@ -77,7 +77,9 @@ async fn deliver_small(world: &World, offsets: Range<i64>) {
 #[tokio::test]
 async fn small_files_become_one_a_day_and_late_events_go_on() {
     let world = World::new();
-    deliver_small(&world, 0..24).await;
+    let worker = world.process(&Arc::default(), true);
+    assert_eq!(invoke(&worker, &one(0..2)).await.unwrap(), []);
+    deliver_small(&world, 2..24).await;
     let (_, files) = world.seen().await;
     assert!(files > 20, "{files} files by the catalog");
     let process = world.process(&Arc::default(), true);
@@ -88,8 +90,9 @@ async fn small_files_become_one_a_day_and_late_events_go_on() {
     assert_eq!((done, report.left), (vec![(8, 1); 3], 0));
     let (seen, files) = world.seen().await;
     assert_eq!((seen, files), ((0..24).collect(), 3));
-    // A worker that knows the old folders, and one that knows nothing.
-    deliver_small(&world, 20..31).await;
+    // A worker that knows the old folders, and some that know nothing.
+    assert_eq!(invoke(&worker, &one(22..25)).await.unwrap(), []);
+    deliver_small(&world, 25..31).await;
     world.all_seen(0..31, "late events").await;
     assert_eq!(compact(&process).await.unwrap().partitions.len(), 3);
     assert_eq!(world.seen().await, ((0..31).collect(), 3));
