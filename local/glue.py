@@ -4,6 +4,8 @@ ministack 1.5.33 lets a Spark job succeed at once, without running anything. Her
 see: the script from S3 with its arguments, the wheel that `--additional-python-modules` names, the job's role narrowed by the
 run's session policy, MaxConcurrentRuns, and a "Glue Job State Change" event at its end.
 
+The catalog has UpdatePartition besides.
+
 It is not Glue: Spark is local[2], in one process, and bookmarks, queuing, timeouts in minutes, Flex and the Glue libraries are
 not there.
 """
@@ -129,7 +131,26 @@ def announce(run, state, said):
     eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
 
 
+def update_partition(data):
+    """What ministack has for several at a time only."""
+    entry = {"PartitionValueList": data.get("PartitionValueList"), "PartitionInput": data.get("PartitionInput")}
+    answer = glue._batch_update_partition({**data, "Entries": [entry]})
+    for error in json.loads(answer[2]).get("Errors", []):
+        return glue.error_response_json(error["ErrorDetail"]["ErrorCode"], error["ErrorDetail"]["ErrorMessage"], 400)
+    return answer
+
+
+handle = glue._handle_request_sync
+
+
+def handle_more(method, path, headers, body, query_params):
+    if headers.get("x-amz-target", "").endswith(".UpdatePartition"):
+        return update_partition(json.loads(body))
+    return handle(method, path, headers, body, query_params)
+
+
 def on_local_spark():
+    glue._handle_request_sync = handle_more
     glue._start_job_run = start_with_room
     glue._is_spark_job = lambda job: False
     glue._execute_subprocess = run_script

@@ -11,9 +11,11 @@ SQL, from what datasets/page_logs.toml says in words.
 
 `rows.py summed PLACE RUN ...`: of those sums, `page events sum(TTI) sum(TTAR)` over some runs.
 
-`rows.py offsets PLACE LETTERS FILE`: of page logs that came by Kafka, `partition first last count distinct` of the offsets in the table,
-its quarantine and the dead letters together, a line a partition; and whether the table has the good rows of FILE, the NDJSON that was
-sent, computed from both in SQL.
+`rows.py offsets TABLE PLACE LETTERS FILE`: of page logs that came by Kafka, `partition first last count distinct` of the offsets in TABLE
+(`database.table`, where the catalog has its partitions), its quarantine under PLACE and the dead letters together, a line a partition;
+and whether the table has the good rows of FILE, the NDJSON that was sent, computed from both in SQL.
+
+`rows.py counted TABLE`: the rows that a reader by the catalog finds, and how many distinct offsets they are from; how many files.
 """
 
 import concurrent.futures
@@ -87,9 +89,26 @@ def summed(place, *runs):
             print(*row)
 
 
-def offsets(place, letters, file):
+def by_catalog(table, folder):
+    """The files that the catalog shows: each partition's where it is."""
+    database, name = table.split(".")
+    pages = boto3.client("glue").get_paginator("get_partitions").paginate(DatabaseName=database, TableName=name)
+    places = [partition["StorageDescriptor"]["Location"] for page in pages for partition in page["Partitions"]]
+    for number, place in enumerate(places):
+        fetch(place, f"{folder}/{number}", ".parquet")
+
+
+def counted(table):
     with tempfile.TemporaryDirectory() as folder:
-        fetch(place, f"{folder}/table", ".parquet")
+        by_catalog(table, folder)
+        files = f"read_parquet('{folder}/**/*.parquet', hive_partitioning = false)"
+        print(*duckdb.sql(f"SELECT count(*), count(DISTINCT (_topic, _partition, _offset)) FROM {files}").fetchall()[0])
+        print(len(glob.glob(f"{folder}/**/*.parquet", recursive=True)))
+
+
+def offsets(table, place, letters, file):
+    with tempfile.TemporaryDirectory() as folder:
+        by_catalog(table, f"{folder}/table")
         fetch(place, f"{folder}/aside/rows", ".ndjson", quarantine=True)
         fetch(letters, f"{folder}/aside/letters", ".ndjson")
         aside = glob.glob(f"{folder}/aside/**/*.ndjson", recursive=True)
@@ -119,5 +138,5 @@ def sums(place):
             print(*row)
 
 
-VERBS = {"rows": lambda place, *without: rows(place, without), "pages": pages, "sums": sums, "summed": summed, "offsets": offsets}
+VERBS = {"rows": lambda place, *without: rows(place, without), "pages": pages, "sums": sums, "summed": summed, "offsets": offsets, "counted": counted}
 VERBS[sys.argv[1]](*sys.argv[2:])

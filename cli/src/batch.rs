@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use aws_sdk_lambda::primitives::Blob;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -321,16 +320,7 @@ fn say(dataset: &str, told: &Value) {
 
 /// Asks the orchestrator; what it refuses is the caller's.
 async fn ask(stack: &Stack, request: &Value) -> Result<Value, Stop> {
-    let client = aws_sdk_lambda::Client::new(&stack.aws);
-    let invoke = client.invoke().function_name(format!("{}-orchestrator", stack.name));
-    let answer = invoke.payload(Blob::new(request.to_string())).send().await;
-    let answer = answer.map_err(|error| Stop::aws(aws_sdk_lambda::error::DisplayErrorContext(error)))?;
-    let told = answer.payload().map(|payload| payload.as_ref()).unwrap_or_default();
-    let told: Value = serde_json::from_slice(told).unwrap_or_default();
-    if answer.function_error().is_some() {
-        let said = told.get("errorMessage").and_then(Value::as_str).unwrap_or("it did not say why");
-        return Err(Stop(3, format!("the orchestrator failed: {said}")));
-    }
+    let told = stack.ask("orchestrator", request).await?;
     match told.get("error").and_then(Value::as_str) {
         Some(refused) => Err(Stop(1, refused.to_owned())),
         None => Ok(told),

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 the job failed, the file can't be read, rows were left unsent, a run is halted, a contract is wrong; 2 the command line is wrong; 3 AWS could not be asked; 130 interrupted.
 
 mod batch;
+mod compact;
 mod contract;
 mod detect;
 mod generate;
@@ -13,7 +14,9 @@ mod submit;
 
 use std::process::ExitCode;
 
+use aws_sdk_lambda::primitives::Blob;
 use clap::{Parser, Subcommand};
+use serde_json::Value;
 use weir_lake::aws_config;
 use weir_ledger::DynamoStore;
 
@@ -46,6 +49,8 @@ enum Verb {
     Produce(produce::Produce),
     /// How far Kafka's topics are read.
     Kafka(kafka::KafkaArgs),
+    /// Make few files of the many small ones that Kafka's events become.
+    Compact(compact::Compact),
     /// Batch runs: what waits, what runs, run now, retry, load.
     Batch(batch::BatchArgs),
     /// Check, show and export dataset contracts.
@@ -94,6 +99,21 @@ impl Stack {
     fn ledger(&self) -> DynamoStore {
         DynamoStore::new(aws_sdk_dynamodb::Client::new(&self.aws), format!("{}-ledger", self.name))
     }
+
+    /// Asks one of its functions, and waits.
+    async fn ask(&self, function: &str, request: &Value) -> Result<Value, Stop> {
+        let client = aws_sdk_lambda::Client::new(&self.aws);
+        let invoke = client.invoke().function_name(format!("{}-{function}", self.name));
+        let answer = invoke.payload(Blob::new(request.to_string())).send().await;
+        let answer = answer.map_err(|error| Stop::aws(aws_sdk_lambda::error::DisplayErrorContext(error)))?;
+        let told = answer.payload().map(|payload| payload.as_ref()).unwrap_or_default();
+        let told: Value = serde_json::from_slice(told).unwrap_or_default();
+        if answer.function_error().is_some() {
+            let said = told.get("errorMessage").and_then(Value::as_str).unwrap_or("it did not say why");
+            return Err(Stop(3, format!("the function {}-{function} failed: {said}", self.name)));
+        }
+        Ok(told)
+    }
 }
 
 async fn run(cli: &Cli) -> Result<(), Stop> {
@@ -105,6 +125,7 @@ async fn run(cli: &Cli) -> Result<(), Stop> {
         Verb::Generate(generate) => generate.run(),
         Verb::Produce(produce) => produce.run(cli).await,
         Verb::Kafka(kafka) => kafka.run(&Stack::open(cli).await?).await,
+        Verb::Compact(compact) => compact.run(&Stack::open(cli).await?).await,
         Verb::Batch(batch) => batch.run(&Stack::open(cli).await?).await,
         Verb::Contract(contract) => contract.run(),
     }

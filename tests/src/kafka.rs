@@ -71,6 +71,30 @@ impl Processes {
         *self.0.chance.lock().unwrap_or_else(PoisonError::into_inner) = chance;
     }
 
+    /// Asks a process of its own for a compaction of page logs; kills it after so long, if that is said.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub async fn compact(&self, lives: Duration, killed_after: Option<Duration>) -> Result<Answer, Failed> {
+        let process = self.0.process().await?;
+        let asked = r#"{"compact":{"dataset":"page_logs","seconds":20}}"#;
+        let invoked = process.invoke(asked, lives, Duration::ZERO);
+        tokio::pin!(invoked);
+        let killed = async {
+            match killed_after {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            answer = &mut invoked => Ok(answer?),
+            () = killed => {
+                signal(&process, "-9")?;
+                Ok(invoked.await?)
+            }
+        }
+    }
+
     /// What became of them.
     pub fn fates(&self) -> &Fates {
         &self.0.fates
@@ -181,4 +205,15 @@ pub async fn own_ledger(stack: &Stack) -> Result<(String, DynamoStore), Failed> 
     }
     made.send().await?;
     Ok((name.clone(), DynamoStore::new(client, name)))
+}
+
+/// A database of a test's own in the catalog.
+///
+/// # Errors
+/// Glue's.
+pub async fn own_database(stack: &Stack) -> Result<String, Failed> {
+    let name = stack.run.replace('-', "_");
+    let input = aws_sdk_glue::types::DatabaseInput::builder().name(&name).build()?;
+    aws_sdk_glue::Client::new(&stack.aws).create_database().database_input(input).send().await?;
+    Ok(name)
 }

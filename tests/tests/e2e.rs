@@ -5,8 +5,10 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
+use weir_catalog::GlueCatalog;
 use weir_lake::Lake;
 use weir_ledger::{Job, Speed, State, Store};
+use weir_tests::kafka::{own_database, own_ledger};
 use weir_tests::{Failed, Stack};
 
 fn record(stack: &Stack, id: &str, source: &str, rest: serde_json::Value) -> Result<Vec<u8>, Failed> {
@@ -35,7 +37,17 @@ async fn dynamodb_keeps_the_ledgers_promises() -> Result<(), Failed> {
     let stack = Stack::open("ledger").await?;
     weir_ledger::conformance::suite(&stack.ledger).await?;
     weir_ledger::batch::conformance::suite(&stack.ledger).await?;
-    Ok(weir_ledger::positions::conformance::suite(&stack.ledger).await?)
+    weir_ledger::positions::conformance::suite(&stack.ledger).await?;
+    // Of which there is one.
+    let (_, own) = own_ledger(&stack).await?;
+    Ok(weir_ledger::layout::conformance::suite(&own).await?)
+}
+
+#[tokio::test]
+async fn glue_keeps_the_catalogs_promises() -> Result<(), Failed> {
+    let stack = Stack::open("catalog").await?;
+    let catalog = GlueCatalog::new(aws_sdk_glue::Client::new(&stack.aws), own_database(&stack).await?);
+    Ok(weir_catalog::conformance::suite(&catalog, "suite_events", &stack.output("suite/")?).await?)
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use weir_local::kafka::{Deployed, Mapping, make_topics, mappings, poll};
 use weir_local::runtime::Answer;
 use weir_tests::batch::{TURN, duckdb, idle};
 use weir_tests::function::INGEST;
-use weir_tests::kafka::{Processes, brokers, own_ledger};
+use weir_tests::kafka::{Processes, brokers, own_database, own_ledger};
 use weir_tests::{Failed, Stack, cli};
 
 const EVENTS: u64 = 1_000_000;
@@ -58,6 +58,7 @@ struct Own {
     processes: Processes,
     ledger: DynamoStore,
     events: String,
+    database: String,
 }
 
 /// `reports`: whether answers name the partitions that are to come again.
@@ -66,18 +67,58 @@ async fn topic(stack: &Stack, dataset: &str, reports: bool) -> Result<Own, Faile
     let (brokers, events) = (brokers()?, stack.output("events/")?.to_string());
     make_topics(&brokers, std::slice::from_ref(&topic), PARTITIONS).await?;
     let (table, ledger) = own_ledger(stack).await?;
+    let database = own_database(stack).await?;
     let own = [
         ("TOPICS", format!("{topic}={dataset}")),
         ("PARTIAL_FAILURES", if reports { topic.clone() } else { String::new() }),
         ("EVENTS", events.clone()),
         ("CLUSTER", stack.run.clone()),
         ("LEDGER_TABLE", table),
+        ("DATABASE", database.clone()),
         ("LEASE_GRACE_SECONDS", "1".to_owned()),
     ];
     let processes = Processes::new(stack, &own).await?;
     let window = Duration::from_millis(300);
     let mapping = Mapping { brokers, group: topic.clone(), topic, batch_size: 10_000, window, reports };
-    Ok(Own { mapping, processes, ledger, events })
+    Ok(Own { mapping, processes, ledger, events, database })
+}
+
+/// How long a compactor may live: not much longer than it begins nothing any more.
+const COMPACTS: Duration = Duration::from_secs(40);
+
+/// How many partitions were compacted, and how many are left.
+fn compacted(answer: &Answer) -> Option<(usize, u64)> {
+    let Answer::Response(text) = answer else { return None };
+    let report: serde_json::Value = serde_json::from_slice(text.as_ref()).ok()?;
+    Some((report.get("partitions")?.as_array()?.len(), report.get("left")?.as_u64()?))
+}
+
+/// Compactors die as well, and wait for workers that stalled.
+async fn compact_in_the_storm(processes: Processes) -> Result<usize, Failed> {
+    let (mut random, mut done) = (StdRng::seed_from_u64(4), 0);
+    let begun = Instant::now();
+    while begun.elapsed() < STORM {
+        let killed_after = Duration::from_millis(random.random_range(200..6_000));
+        let answer = processes.compact(COMPACTS, random.random_bool(0.5).then_some(killed_after)).await?;
+        done += compacted(&answer).map_or(0, |(done, _)| done);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    Ok(done)
+}
+
+/// Until nothing is left to be compacted.
+async fn compact_all(processes: &Processes) -> Result<usize, Failed> {
+    let (begun, mut all) = (Instant::now(), 0);
+    loop {
+        if let Some((done, left)) = compacted(&processes.compact(COMPACTS, None).await?) {
+            all += done;
+            if left == 0 {
+                return Ok(all);
+            }
+        }
+        assert!(begun.elapsed() < PATIENCE, "compactions fail");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Until so many offsets of a topic are committed, without a gap.
@@ -104,7 +145,7 @@ async fn all_committed(ledger: &DynamoStore, count: u64) -> Result<BTreeMap<Stri
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_events_are_there_once_whatever_dies_or_stalls() -> Result<(), Failed> {
     let stack = Stack::open("storm").await?;
-    let Own { mapping, processes, ledger, events } = topic(&stack, "page_logs", true).await?;
+    let Own { mapping, processes, ledger, events, database } = topic(&stack, "page_logs", true).await?;
     let rows = tempfile::Builder::new().suffix(".ndjson").tempfile()?;
     let made = ["generate", "page_logs", "--format", "ndjson", "--days", "2", "--bad", "0.001", "--rows"];
     let made = cli()?.args(made).arg(EVENTS.to_string()).output().await?;
@@ -118,6 +159,7 @@ async fn a_million_events_are_there_once_whatever_dies_or_stalls() -> Result<(),
         tokio::spawn(async move { produce(&file, &topic, "page_logs", Some(EVENTS / STORM.as_secs())).await })
     };
     processes.suffer(0.08);
+    let compacting = tokio::spawn(compact_in_the_storm(processes.clone()));
     let (begun, mut random, mut lost) = (Instant::now(), StdRng::seed_from_u64(9), 0);
     while begun.elapsed() < STORM {
         tokio::time::sleep(Duration::from_millis(random.random_range(1_000..5_000))).await;
@@ -141,7 +183,9 @@ async fn a_million_events_are_there_once_whatever_dies_or_stalls() -> Result<(),
     println!("{invoked} invocations, {killed} killed, {stalled} stalled, {lost} pollers lost");
     assert!(ends.len() == PARTITIONS as usize && killed > 3 && stalled > 3 && lost > 10);
     let letters = format!("s3://{}/poison/ingest/{}/", stack.dead_letters, mapping.topic);
-    let found = duckdb(&["offsets", &events, &letters, &file]).await?;
+    let compacted = compacting.await?? + compact_all(&processes).await?;
+    println!("{compacted} partitions compacted");
+    let found = duckdb(&["offsets", &format!("{database}.page_logs_events"), &events, &letters, &file]).await?;
     let expected: Vec<String> = (0..PARTITIONS)
         .map(|partition| {
             let end = ends.get(&format!("{}/{}/{partition}", stack.run, mapping.topic)).copied().unwrap_or(-1);
@@ -250,6 +294,16 @@ async fn what_comes_by_kafka_is_added_up_by_batch_once() -> Result<(), Failed> {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     polling.abort();
+    // While batch reads what was committed, its files are written again elsewhere, as a person asks for it.
+    let counted = duckdb(&["counted", "weir.page_logs_events"]).await?;
+    let said = cli()?.args(["compact", "page_logs", "--json"]).output().await?;
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let done = String::from_utf8(said.stdout)?;
+    let done: Vec<serde_json::Value> = done.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert!(done.iter().any(|one| one["files"].as_u64() > one["into"].as_u64()), "{done:?}");
+    let less = duckdb(&["counted", "weir.page_logs_events"]).await?;
+    assert_eq!(less.first(), counted.first(), "rows, and places that they came from");
+    assert_ne!(less.get(1), counted.get(1), "files");
     idle(&stack, "page_logs").await?;
     let after = run_ids(&duckdb(&["sums", &sums]).await?);
     let new = after.iter().filter(|run| !before.contains(run)).map(String::as_str);
@@ -262,7 +316,7 @@ async fn what_comes_by_kafka_is_added_up_by_batch_once() -> Result<(), Failed> {
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_become_a_table_with_their_line_breaks_and_cents() -> Result<(), Failed> {
     let stack = Stack::open("orders").await?;
-    let Own { mapping, processes, ledger, events } = topic(&stack, "orders", false).await?;
+    let Own { mapping, processes, ledger, events, .. } = topic(&stack, "orders", false).await?;
     let made = cli()?.args(["generate", "orders", "--format", "ndjson", "--rows", "500"]).output().await?;
     let mut lines: Vec<serde_json::Value> =
         String::from_utf8(made.stdout)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;

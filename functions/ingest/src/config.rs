@@ -10,6 +10,8 @@ use weir_settings::Variables;
 /// The function's settings.
 #[derive(Debug)]
 pub struct Config {
+    /// `ROLE`: whether this is the function that reads Kafka or the one that compacts: what its log and metrics are called by.
+    pub role: &'static str,
     /// `STACK`: the stack's name, the namespace of its metrics.
     pub stack: String,
     /// `LEDGER_TABLE`.
@@ -43,6 +45,8 @@ impl Config {
     /// Every problem at once, a line each.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let mut variables = Variables::new(&get);
+        let role = |value: &str| ["ingest", "compact"].into_iter().find(|role| *role == value);
+        let role = variables.one_of("ROLE", role, "`ingest` or `compact`").unwrap_or("ingest");
         let stack = variables.text("STACK");
         let ledger_table = variables.text("LEDGER_TABLE");
         let bucket = variables.text("DEAD_LETTER_BUCKET");
@@ -70,6 +74,7 @@ impl Config {
         };
         let events = events.as_prefix();
         Ok(Self {
+            role,
             stack,
             ledger_table,
             dead_letters,
@@ -115,6 +120,7 @@ mod tests {
 
     fn set(name: &str) -> Option<String> {
         Some(match name {
+            "ROLE" => "compact".into(),
             "DEAD_LETTER_BUCKET" => "dead-letters".into(),
             "EVENTS" => "s3://tables-bucket/events".into(),
             "TOPICS" => "log_topic=page_logs, orders=orders,=trips,".into(),

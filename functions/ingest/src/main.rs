@@ -34,7 +34,7 @@ async fn main() -> Result<(), Error> {
         book: store.clone(),
         store,
         publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
-        telemetry: Telemetry::new("ingest", &config.stack),
+        telemetry: Telemetry::new(config.role, &config.stack),
         config,
         writer: Writer::of_process(&stream, now_ms()),
         memory: Memory::default(),

@@ -202,7 +202,7 @@ async fn a_worker_that_planned_before_commits_nothing_that_readers_will_not_see(
             () = fate.stalled() => false,
         };
         if ended {
-            assert!(call > 20, "so few calls: {call}");
+            assert!(call > 15, "so few calls: {call}");
             break;
         }
         let what = format!("stalled at call {call}");

@@ -139,8 +139,8 @@ impl Catalog for GlueCatalog {
             let create = self.client.batch_create_partition().database_name(&self.database).table_name(&table.name);
             let answer = create.set_partition_input_list(Some(inputs)).send().await;
             let answer = answer.map_err(|error| self.failed("add partitions to", &table.name, &error))?;
-            let details = answer.errors().iter().filter_map(|error| error.error_detail());
-            if let Some(detail) = details.filter(|detail| detail.error_code() != Some(EXISTS)).next() {
+            let mut details = answer.errors().iter().filter_map(|error| error.error_detail());
+            if let Some(detail) = details.find(|detail| detail.error_code() != Some(EXISTS)) {
                 let said = detail.error_message().unwrap_or_default();
                 let reason = format!("add partitions to {}.{}: {said}", self.database, table.name);
                 return Err(Failure::aws(detail.error_code(), None, reason));

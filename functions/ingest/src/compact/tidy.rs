@@ -54,7 +54,10 @@ impl Ingest {
                 break;
             }
             let due = is_due(&retired);
-            if !(due || is_new(&retired)) || !self.is_in_place(layout, &placed, &retired.folder, visit).await? || !due {
+            if !due && !is_new(&retired) {
+                continue;
+            }
+            if !self.is_in_place(layout, &placed, &retired.folder, visit).await? || !due {
                 continue;
             }
             let dataset = retired.folder.split('/').next().unwrap_or_default();
