@@ -91,3 +91,17 @@ def kafka(bench):
     faults(method="DELETE")
     for name, number in zip(CALLS, met):
         bench.add(f"{name} calls a batch of one partition, three dates", number / len(before), "calls", None)
+    compaction(bench, environment)
+
+
+def compaction(bench, environment):
+    """Of all the files that were made above, by a fresh process."""
+    asked = b'{"compact":{"dataset":"page_logs"}}'
+    said = bench.run(f"{bench.DEBUG}/bench-host", "jobs", BOOTSTRAP, "1", stdin=asked, env=environment)
+    done = json.loads(said["report"])["partitions"]
+    files, into, size = (sum(one[name] for one in done) for name in ("files", "into", "bytes"))
+    seconds = said["ms"][0] / 1000
+    bench.add(f"compaction, {files:,} files of {len(done)} days into {into}, {size / 1e6:.0f} MB", files / seconds, "files/s", None)
+    bench.add("compaction, bytes written", size / 1e6 / seconds, "MB/s", None)
+    bench.add("compaction, of CPU time", size / 1e6 / said["cpu_s"], "MB/s/core", None)
+    bench.add("compaction, peak memory", said["peak_bytes"] / 1e6, "MB", None)

@@ -105,12 +105,21 @@ impl Stack {
         let client = aws_sdk_lambda::Client::new(&self.aws);
         let invoke = client.invoke().function_name(format!("{}-{function}", self.name));
         let answer = invoke.payload(Blob::new(request.to_string())).send().await;
-        let answer = answer.map_err(|error| Stop::aws(aws_sdk_lambda::error::DisplayErrorContext(error)))?;
+        let answer = answer.map_err(|error| match error.as_service_error() {
+            Some(known) if known.is_resource_not_found_exception() => Stop(
+                3,
+                format!(
+                    "there is no function {0}-{function}: is the stack called {0} (--stack), and does it have that part?",
+                    self.name
+                ),
+            ),
+            _ => Stop::aws(aws_sdk_lambda::error::DisplayErrorContext(error)),
+        })?;
         let told = answer.payload().map(|payload| payload.as_ref()).unwrap_or_default();
         let told: Value = serde_json::from_slice(told).unwrap_or_default();
         if answer.function_error().is_some() {
             let said = told.get("errorMessage").and_then(Value::as_str).unwrap_or("it did not say why");
-            return Err(Stop(3, format!("the function {}-{function} failed: {said}", self.name)));
+            return Err(Stop(1, format!("{}-{function}: {said}", self.name)));
         }
         Ok(told)
     }
