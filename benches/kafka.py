@@ -92,10 +92,14 @@ def kafka(bench):
     for name, number in zip(CALLS, met):
         bench.add(f"{name} calls a batch of one partition, three dates", number / len(before), "calls", None)
     compaction(bench, environment)
+    # And of larger ones.
+    more = [event(cluster(), n % 8, n // 8 * BATCH, rows[n % BATCHES * BATCH : (n % BATCHES + 1) * BATCH]) for n in range(5 * BATCHES)]
+    invoke(bench, more, environment)
+    compaction(bench, environment)
 
 
 def compaction(bench, environment):
-    """Of all the files that were made above, by a fresh process."""
+    """Of all the small files that there are, by a fresh process."""
     asked = b'{"compact":{"dataset":"page_logs"}}'
     said = bench.run(f"{bench.DEBUG}/bench-host", "jobs", BOOTSTRAP, "1", stdin=asked, env=environment)
     done = json.loads(said["report"])["partitions"]

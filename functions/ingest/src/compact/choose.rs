@@ -25,14 +25,14 @@ pub(crate) struct Candidate {
 /// So many small files are worth it, if nobody asks for that day.
 const LEAST_SMALL: u64 = 8;
 
-/// Small files of one round, in bytes: half a minute's work, about.
-const ROUND_BYTES: u64 = 1 << 30;
+/// Small files of one round, in bytes: half a minute's work (`make bench`: about 10 MB/s of small Parquet files a core).
+const ROUND_BYTES: u64 = 256 << 20;
 
 /// Partitions of one round.
 const ROUND_FOLDERS: usize = 100;
 
-/// More than this is not done within one invocation.
-const MOST_BYTES: u64 = 16 << 30;
+/// More than this is not sure to be done within one invocation.
+const MOST_BYTES: u64 = 4 << 30;
 
 /// The layout's record holds what is moving and what is retired; DynamoDB's items have 400 KB.
 const MOST_RETIRED: usize = 2_000;
