@@ -15,9 +15,10 @@ use weir_command::{Action, Command, Location};
 use weir_contract::{Audience, Contract, Measured};
 use weir_delivery::Failure;
 use weir_formats::{Cleaned, Cleaning, ConvertError, Output, Settings, Sink, clean_part, write_batch};
+use weir_lake::to_failure;
 use weir_lake::{ObjectInfo, Page, S3Input, S3Output};
 use weir_telemetry::now_ms;
-use weir_work::convert::{self, Converted, Lease, Making, remove_others, to_failure};
+use weir_work::convert::{self, Converted, Lease, Making, remove_others};
 use weir_work::copy::{self, Copied};
 
 use crate::aws::Aws;

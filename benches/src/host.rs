@@ -58,7 +58,10 @@ async fn main() -> Result<(), Failed> {
             }
             let measured: Vec<f64> = times.split_off(count / 10);
             let cpu_s = function.cpu_seconds()? - cold_cpu;
-            println!("{}", json!({"ms": measured, "cpu_s": cpu_s, "peak_bytes": function.peak_bytes()?, "report": last}));
+            println!(
+                "{}",
+                json!({"ms": measured, "cpu_s": cpu_s, "peak_bytes": function.peak_bytes()?, "report": last})
+            );
         }
         other => return Err(format!("no measure is called {other}").into()),
     }

@@ -320,7 +320,7 @@ fn say(dataset: &str, told: &Value) {
 
 /// Asks the orchestrator; what it refuses is the caller's.
 async fn ask(stack: &Stack, request: &Value) -> Result<Value, Stop> {
-    let told = stack.ask("orchestrator", request).await?;
+    let told = stack.ask("orchestrator", request).await?.map_err(|(_, said)| Stop(3, said))?;
     match told.get("error").and_then(Value::as_str) {
         Some(refused) => Err(Stop(1, refused.to_owned())),
         None => Ok(told),

@@ -30,6 +30,12 @@ pub(crate) struct Compact {
 /// How long the function goes on before it is asked again, in seconds: no network forgets the call meanwhile.
 const TURN_SECONDS: u64 = 30;
 
+/// How long another compaction is waited for: a function's longest life.
+const PATIENCE: Duration = Duration::from_secs(960);
+
+/// Before it is asked again.
+const PAUSE: Duration = Duration::from_secs(2);
+
 fn date(text: &str) -> Result<String, String> {
     let date: jiff::civil::Date = text.parse().map_err(|_| format!("`{text}` is no day: write it as 2024-05-01"))?;
     Ok(date.to_string())
@@ -44,26 +50,45 @@ impl Compact {
         // Drawn on a terminal only.
         let bar = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
         bar.enable_steady_tick(Duration::from_millis(100));
-        let mut all: Vec<Value> = Vec::new();
-        loop {
-            let told = stack.ask("compact", &asked).await?;
-            let done = told.get("partitions").and_then(Value::as_array).cloned().unwrap_or_default();
-            let left = told.get("left").and_then(Value::as_u64).unwrap_or(0);
-            all.extend(done);
-            if left == 0 || self.dry_run {
-                break;
+        let (mut all, mut waited): (Vec<Value>, _) = (Vec::new(), Duration::ZERO);
+        let ended = loop {
+            match stack.ask("compact", &asked).await? {
+                Ok(told) => {
+                    let done = told.get("partitions").and_then(Value::as_array).cloned().unwrap_or_default();
+                    let left = told.get("left").and_then(Value::as_u64).unwrap_or(0);
+                    let idle = done.is_empty();
+                    all.extend(done);
+                    if left == 0 || idle || self.dry_run {
+                        break Ok(left);
+                    }
+                    bar.set_message(format!("{} partitions done, {left} left", all.len()));
+                }
+                // Somebody else compacts, or the sweep.
+                Err((kind, said)) if kind == "Busy" && waited < PATIENCE => {
+                    bar.set_message(said);
+                    tokio::time::sleep(PAUSE).await;
+                    waited += PAUSE;
+                }
+                Err((_, said)) => break Err(Stop(1, said)),
             }
-            bar.set_message(format!("{} partitions done, {left} left", all.len()));
-        }
+        };
         bar.finish_and_clear();
         if self.json {
             all.iter().for_each(|one| println!("{one}"));
-        } else if all.is_empty() {
+        } else if all.is_empty() && matches!(ended, Ok(0)) {
             println!("{}", self.nothing());
-        } else {
+        } else if !all.is_empty() {
             println!("{}", table(&all, self.dry_run));
         }
-        Ok(())
+        match ended? {
+            left if left > 0 && !self.dry_run => Err(Stop(
+                1,
+                format!(
+                    "{left} partitions are left: they wait until files of others that were compacted are deleted (CompactKeepHours)"
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn nothing(&self) -> String {

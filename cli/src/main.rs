@@ -14,6 +14,8 @@ mod submit;
 
 use std::process::ExitCode;
 
+use aws_sdk_lambda::config::retry::RetryConfig;
+use aws_sdk_lambda::config::timeout::TimeoutConfig;
 use aws_sdk_lambda::primitives::Blob;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
@@ -100,11 +102,15 @@ impl Stack {
         DynamoStore::new(aws_sdk_dynamodb::Client::new(&self.aws), format!("{}-ledger", self.name))
     }
 
-    /// Asks one of its functions, and waits.
-    async fn ask(&self, function: &str, request: &Value) -> Result<Value, Stop> {
+    /// Asks one of its functions, once, and waits as long as one may take. What it says if it fails: the kind, and why.
+    async fn ask(&self, function: &str, request: &Value) -> Result<Result<Value, (String, String)>, Stop> {
         let client = aws_sdk_lambda::Client::new(&self.aws);
         let invoke = client.invoke().function_name(format!("{}-{function}", self.name));
-        let answer = invoke.payload(Blob::new(request.to_string())).send().await;
+        let once = aws_sdk_lambda::Config::builder()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().read_timeout(LONGEST).build());
+        let invoke = invoke.payload(Blob::new(request.to_string())).customize().config_override(once);
+        let answer = invoke.send().await;
         let answer = answer.map_err(|error| match error.as_service_error() {
             Some(known) if known.is_resource_not_found_exception() => Stop(
                 3,
@@ -118,12 +124,17 @@ impl Stack {
         let told = answer.payload().map(|payload| payload.as_ref()).unwrap_or_default();
         let told: Value = serde_json::from_slice(told).unwrap_or_default();
         if answer.function_error().is_some() {
-            let said = told.get("errorMessage").and_then(Value::as_str).unwrap_or("it did not say why");
-            return Err(Stop(1, format!("{}-{function}: {said}", self.name)));
+            let text = |name: &str| told.get(name).and_then(Value::as_str);
+            let said = text("errorMessage").unwrap_or("it did not say why");
+            let kind = text("errorType").unwrap_or_default().to_owned();
+            return Ok(Err((kind, format!("{}-{function}: {said}", self.name))));
         }
-        Ok(told)
+        Ok(Ok(told))
     }
 }
+
+/// As long as a function may run, and a little more.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(910);
 
 async fn run(cli: &Cli) -> Result<(), Stop> {
     match &cli.command {

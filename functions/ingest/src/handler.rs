@@ -44,6 +44,10 @@ impl Ingest {
         }
         match serde_json::from_str::<Request>(payload) {
             Ok(Request::Sweep(_)) => self.sweep(visit).await.map(|()| Answer::Batch(respond([]))),
+            // It has not the rights to, and would leave partitions moving.
+            Ok(Request::Compact(_)) if self.config.role != "compact" => {
+                Err(Failure::user("NotHere", "the stack's function `compact` does that"))
+            }
             Ok(Request::Compact(asked)) => self.compact(&asked, visit).await.map(Answer::Compacted),
             Err(error) => {
                 let reason =

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use weir_catalog::{Partition, Table, values_of};
 use weir_command::Location;
-use weir_contract::{Contract, Type};
+use weir_contract::{Contract, Type, contract};
 use weir_delivery::Failure;
 use weir_ledger::batch::Swap;
 use weir_ledger::layout::{Folders, Layout, count, path_of};
@@ -66,7 +66,7 @@ impl Ingest {
             let next = Layout { write_token: self.writer.token(), ..next };
             match self.layouts.put_layout(&next).await? {
                 Swap::Conflict(Some(there)) if there.write_token != next.write_token => layout = *there,
-                Swap::Conflict(None) => layout = Layout::default(),
+                Swap::Conflict(None) => return Err(gone()),
                 // Stored; or the write's own repeat finds that it was.
                 _ => return Ok((next, true)),
             }
@@ -117,7 +117,9 @@ impl Ingest {
         // Where there is one, it stays where it is: it may be moving just now.
         let at = |folder: &&String| self.partition_at(folder, placed.folders.generation_of(folder));
         let partitions: Vec<Partition> = fresh.iter().map(at).collect();
-        self.catalog.add_partitions(&table, &partitions).await?;
+        if !table.keys.is_empty() {
+            self.catalog.add_partitions(&table, &partitions).await?;
+        }
         let mut known = known();
         if known.len() > MOST_KNOWN {
             known.clear();
@@ -125,6 +127,20 @@ impl Ingest {
         known.extend(fresh.into_iter().cloned());
         Ok(())
     }
+}
+
+/// Nobody deletes it. Without it writers would go back to the first generation, which readers are not shown any more.
+pub(crate) fn gone() -> Failure {
+    Failure::internal(
+        "LayoutGone",
+        "the ledger's record `layout` is gone: restore it, or the tables lose what came since",
+    )
+}
+
+/// The contract of a partition's table: `page_logs/event_date=2024-05-01/`.
+pub(crate) fn contract_of(folder: &str) -> Result<Contract, Failure> {
+    let dataset = folder.split('/').next().unwrap_or_default();
+    contract(dataset).map_err(|error| Failure::internal("NoContract", format!("{folder}: {error}")))
 }
 
 /// Partitions that a process remembers to be in the catalog.

@@ -18,7 +18,7 @@ use weir_ingest::handler::Answer;
 use weir_ingest::{Ingest, Visit};
 use weir_lake::Lake;
 use weir_ledger::batch::{Book, object};
-use weir_ledger::layout::Layouts;
+use weir_ledger::layout::{Layout, Layouts, Moving};
 use weir_ledger::positions::Positions;
 use weir_mortal::Fate;
 
@@ -60,6 +60,16 @@ impl World {
         }
         all.sort_unstable();
         (all, files)
+    }
+
+    /// The same, but for a file that is no Parquet.
+    async fn all_seen_but(&self, file: &str, offsets: Range<i64>) {
+        for (at, _) in self.objects("s3://tables/events/page_logs/").await {
+            if at.contains(file) {
+                self.lake.delete(&[Location::parse(&at).unwrap()]).await.unwrap();
+            }
+        }
+        self.all_seen(offsets, file).await;
     }
 
     async fn all_seen(&self, offsets: Range<i64>, what: &str) {
@@ -188,6 +198,73 @@ async fn a_compactor_that_stalls_may_go_on_after_another_has_taken_over() {
 }
 
 #[tokio::test]
+async fn two_compactors_may_stall_and_go_on_in_any_order() {
+    for first in 1.. {
+        let mut came = false;
+        // Until the second has begun.
+        for second in 1..14 {
+            let (world, fates) = (World::new(), [Arc::new(Fate::default()), Arc::new(Fate::default())]);
+            deliver_small(&world, 0..8).await;
+            let processes = [world.process(&fates[0], true), world.process(&fates[1], true)];
+            fates[0].stall(first);
+            let one = compact(&processes[0]);
+            tokio::pin!(one);
+            came = tokio::select! {
+                _ = &mut one => false,
+                () = fates[0].stalled() => true,
+            };
+            if !came {
+                break;
+            }
+            pass(GONE_MS);
+            fates[1].stall(second);
+            let two = compact(&processes[1]);
+            tokio::pin!(two);
+            let stalled = tokio::select! {
+                _ = &mut two => false,
+                () = fates[1].stalled() => true,
+            };
+            fates[0].go_on();
+            let _ = one.await;
+            if stalled {
+                fates[1].go_on();
+                let _ = two.await;
+            }
+            deliver_small(&world, 8..11).await;
+            pass(GONE_MS);
+            finish(&world).await.unwrap();
+            finish(&world).await.unwrap();
+            world.all_seen(0..11, &format!("stalled at {first} and {second}")).await;
+        }
+        if !came {
+            assert!(first > 30, "so few calls: {first}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_can_not_be_compacted_keeps_nothing_else() {
+    let world = World::new();
+    deliver_small(&world, 0..12).await;
+    // Of a table whose contract was taken out since.
+    let layout = world.layouts.layout().await.unwrap();
+    let gone = ("a_gone/event_date=2024-05-01/".to_owned(), Moving { shown: 0, since: vec![1] });
+    let moving = Layout { generation: 1, version: layout.version + 1, moving: [gone].into(), ..layout };
+    world.layouts.put_layout(&moving).await.unwrap();
+    for _ in 0..2 {
+        let refused = compact(&world.process(&Arc::default(), true)).await.unwrap_err();
+        assert!(refused.reason.contains("a_gone"), "{refused}");
+    }
+    assert_eq!(world.seen().await, ((0..12).collect(), 3));
+    pass(KEEP_HOURS * 3_600_000);
+    assert!(finish(&world).await.is_err());
+    let layout = world.layouts.layout().await.unwrap();
+    assert_eq!((layout.retired.len(), layout.moving.len()), (0, 1), "the others' old files are deleted");
+    assert_eq!(world.seen().await, ((0..12).collect(), 3));
+}
+
+#[tokio::test]
 async fn a_worker_that_planned_before_commits_nothing_that_readers_will_not_see() {
     for call in 1.. {
         let (world, fate) = (World::new(), Arc::new(Fate::default()));
@@ -276,12 +353,13 @@ async fn a_file_that_can_not_be_read_keeps_no_other_from_readers() {
     world.lake.put(&broken, Bytes::from_static(b"no Parquet"), "x").await.unwrap();
     let report = compact(&world.process(&Arc::default(), true)).await.unwrap();
     let done: Vec<_> = report.partitions.iter().map(|it| (it.files, it.into)).collect();
-    assert_eq!(done, [(5, 5), (4, 1), (4, 1)]);
+    assert_eq!(done, [(5, 2), (4, 1), (4, 1)]);
     let partition = &world.catalog.partitions(TABLE)[&vec!["2024-05-01".to_owned()]];
     let there = world.objects(&partition.to_string()).await;
-    assert_eq!(there.len(), 5);
+    assert_eq!(there.len(), 2);
     assert!(there.keys().all(|name| name.contains("/generation=1/") && name.ends_with(".merged.parquet")));
     assert!(there.values().any(|bytes| bytes == b"no Parquet"));
+    world.all_seen_but("by-hand", 0..12).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! How a run comes by its work: objects are listed, claimed one by one, and written down for it.
 
+use std::collections::BTreeMap;
+
 use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use weir_alerts::Notice;
@@ -181,11 +183,35 @@ impl Orchestrator {
         }
     }
 
-    /// The list of a run that shall be made again: what it worked on in its claim before.
-    pub(crate) async fn list_again(&self, lane: &Lane, run: &str, claim_before: u64) -> Result<(), Failure> {
+    /// The list of a run that shall be made again: what it worked on in its claim before. Nothing if that can't be: a file that is
+    /// gone.
+    pub(crate) async fn list_again(
+        &self,
+        lane: &Lane,
+        run: &str,
+        claim_before: u64,
+    ) -> Result<Option<String>, Failure> {
         let before: Manifest = self.read(&Files::of(&self.config, run, claim_before).manifest).await?;
+        if let Some(gone) = self.gone_of(&before.committed).await? {
+            return Ok(Some(gone));
+        }
         let listed = before.objects.unwrap_or_default();
-        self.write(&Files::of(&self.config, run, lane.version + 1).listed, &listed).await
+        self.write(&Files::of(&self.config, run, lane.version + 1).listed, &listed).await?;
+        Ok(None)
+    }
+
+    /// One of these files that is not there any more. Compaction deletes them by the folder, so one of each is looked for.
+    async fn gone_of(&self, committed: &[Listed]) -> Result<Option<String>, Failure> {
+        let folder = |file: &Listed| file.uri.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        let one_each: BTreeMap<_, _> = committed.iter().map(|file| (folder(file), &file.uri)).collect();
+        for uri in one_each.into_values() {
+            let at = Location::parse(uri).map_err(|error| Failure::internal("LedgerShape", error.to_string()))?;
+            // By listing: to see that it is there, nobody needs to be allowed to read it.
+            if self.lake.list(&at, None).await?.objects.is_empty() {
+                return Ok(Some(uri.clone()));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -182,7 +182,13 @@ impl Orchestrator {
         };
         let taken = conflicts.iter().filter(|object| object.run.as_deref() == Some(&run)).count();
         let left = conflicts.len() - taken;
-        self.list_again(&lane, &run, claim).await?;
+        if let Some(gone) = self.list_again(&lane, &run, claim).await? {
+            let why = format!(
+                "{run} has added up events of Kafka as well, whose files were compacted and deleted since ({gone}); it can't be made again. \
+                 Land the rows that are new under another name"
+            );
+            return Ok(json!({"error": why}));
+        }
         self.change_own(&lane, visit, lane::claim(&lane, &run, visit.now_ms())).await?;
         let lane = self.drive(&lane.name, Urge::Person, visit).await?;
         let mut told = self.told_of(lane, taken as u64);

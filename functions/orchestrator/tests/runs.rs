@@ -315,6 +315,28 @@ async fn a_newer_version_of_what_was_done_waits_for_a_person_and_then_replaces_i
 }
 
 #[tokio::test]
+async fn what_was_compacted_away_is_not_replaced_by_nothing() {
+    for is_gone in [false, true] {
+        let world = World::new();
+        let at = "s3://out-bucket/events/page_logs/event_date=2024-05-01/a.parquet";
+        let place = weir_command::Location::parse(at).unwrap();
+        world.lake.put(&place, "rows".into(), "x").await.unwrap();
+        commit(&world, 0, &[at]).await;
+        land(&world, 0).await;
+        settle(&world, true).await;
+        world.deliver(&created(&key(0), "other", "02")).await;
+        if is_gone {
+            world.lake.delete(&[place]).await.unwrap();
+        }
+        let answer = world.deliver(&json!({"dataset": "page_logs", "retry": {"replace": true}})).await;
+        let refused = answer["error"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(refused.contains(at), is_gone, "{answer}");
+        settle(&world, true).await;
+        assert_eq!(world.spark.written.lock().unwrap().values().flatten().count(), 2);
+    }
+}
+
+#[tokio::test]
 async fn killed_at_any_call_of_a_replacement_the_new_version_counts_once() {
     for done in [false, true] {
         let mut calls = 0;

@@ -13,6 +13,9 @@ use crate::{BytesInput, ConvertError, Input, Output, columnar};
 /// Rows that wait to be a row group, in bytes of memory.
 const GROUP_BYTES: usize = 64 << 20;
 
+/// Rows of all schemas that wait.
+const WAITING_BYTES: usize = 2 * GROUP_BYTES;
+
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Merged {
@@ -50,13 +53,14 @@ impl Merger {
         Self { output, name: Box::new(name), target_bytes, open: Vec::new(), begun: 0, made: Merged::default() }
     }
 
-    /// Takes a file; how many rows it has.
+    /// Takes a file; how many rows it has. It is in memory then, whole.
     ///
     /// # Errors
-    /// If it can't be read: then nothing of the file that is being written is visible, and no other is to be pushed. The output's.
+    /// [`ConvertError::Data`] if it can't be read: then nothing of it is taken, and others may be. The output's.
     pub fn push(&mut self, name: &str, file: Bytes) -> Result<u64, ConvertError> {
         let input: Arc<dyn Input> = Arc::new(BytesInput::new(name, file));
         let read = columnar::parquet(&input)?;
+        let batches = read.batches.collect::<Result<Vec<_>, _>>()?;
         let place = match self.open.iter().position(|open| open.schema.fields() == read.schema.fields()) {
             Some(place) => place,
             None => {
@@ -67,8 +71,7 @@ impl Merger {
             }
         };
         let mut rows = 0;
-        for batch in read.batches {
-            let batch = batch?;
+        for batch in batches {
             rows += batch.num_rows() as u64;
             let Some(open) = self.open.get_mut(place) else { break };
             open.waiting_bytes += batch.get_array_memory_size();
@@ -76,6 +79,10 @@ impl Merger {
             if open.waiting_bytes >= GROUP_BYTES {
                 self.write(place)?;
             }
+        }
+        if self.open.iter().map(|open| open.waiting_bytes).sum::<usize>() >= WAITING_BYTES {
+            let largest = (0..self.open.len()).max_by_key(|place| self.open.get(*place).map(|open| open.waiting_bytes));
+            self.write(largest.unwrap_or(place))?;
         }
         Ok(rows)
     }
@@ -128,6 +135,7 @@ impl Merger {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::{MemoryOutput, to_parquet};
@@ -187,9 +195,18 @@ mod tests {
     fn what_is_no_parquet_is_named() {
         let output: Arc<MemoryOutput> = Arc::default();
         let mut merger = Merger::new(Arc::<MemoryOutput>::clone(&output), 1, |n| n.to_string());
-        let error = merger.push("s3://b/x.parquet", Bytes::from_static(b"PAR1 and no more")).unwrap_err();
-        assert!(error.to_string().contains("s3://b/x.parquet"), "{error}");
-        drop(merger);
-        assert!(output.files().is_empty());
+        let good = to_parquet(&rows(0, 5)).unwrap();
+        merger.push("good", good.clone()).unwrap();
+        // Its end is whole, so that its first rows could be read.
+        let mut torn = to_parquet(&rows(0, 500_000)).unwrap().to_vec();
+        let middle = torn.len() / 2;
+        torn[middle..middle + 4_000].fill(0xFF);
+        for broken in [Bytes::from_static(b"PAR1 and no more"), torn.into()] {
+            let error = merger.push("s3://b/x.parquet", broken).unwrap_err();
+            assert!(error.to_string().contains("s3://b/x.parquet"), "{error}");
+        }
+        merger.push("good", good).unwrap();
+        assert_eq!(merger.finish().unwrap().rows, 10, "nothing of what can't be read");
+        assert_eq!(output.files().len(), 1);
     }
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use weir_command::Location;
-use weir_formats::{Input, Output, Sink};
+use weir_delivery::Failure;
+use weir_formats::{ConvertError, Input, Output, Sink};
 
 use crate::{Lake, ObjectInfo, ObjectReader, Upload};
 
@@ -79,6 +80,18 @@ impl Input for S3Input {
             Some(bytes) => Ok(bytes.slice(offset as usize..end as usize)),
             None => self.fetch(offset, length as u64),
         }
+    }
+}
+
+/// The lake's own failure, where one comes back through a conversion, or what the data did wrong.
+pub fn to_failure(error: ConvertError) -> Failure {
+    match error {
+        ConvertError::Data { .. } => Failure::user("UnreadableData", error.to_string()),
+        ConvertError::Io(io) => match io.downcast::<Failure>() {
+            Ok(own) => own,
+            Err(other) => Failure::internal("Io", other.to_string()),
+        },
+        other => Failure::internal("Conversion", other.to_string()),
     }
 }
 

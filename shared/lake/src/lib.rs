@@ -29,7 +29,7 @@ use weir_delivery::Failure;
 pub use aws::{Region, SdkConfig, aws_config, http_client};
 pub use copy::{CopySizes, OUT_OF_TIME, copy_object};
 #[cfg(feature = "formats")]
-pub use files::{S3Input, S3Output};
+pub use files::{S3Input, S3Output, to_failure};
 pub use memory::MemoryLake;
 pub use read::ObjectReader;
 #[cfg(feature = "s3")]

@@ -8,7 +8,7 @@ use weir_command::{Command, Compression, Format, Location};
 use weir_contract::{Audience, Contract};
 use weir_delivery::Failure;
 use weir_formats::{Cleaned, Cleaning, ConvertError, Input, Output, Settings, Summary, aggregate, clean, convert};
-use weir_lake::{Lake, ObjectInfo, S3Input, S3Output};
+use weir_lake::{Lake, ObjectInfo, S3Input, S3Output, to_failure};
 use weir_ledger::Report;
 
 /// What a conversion came to.
@@ -119,18 +119,6 @@ pub async fn run(
     };
     remove_others(lake.as_ref(), &output, &files_of(&cleaned.summary, &output), lease).await?;
     Ok(Converted::Done(report(cleaned, &output, count)))
-}
-
-/// The lake's own failure, where one comes back through the conversion, or what the data did wrong.
-pub fn to_failure(error: ConvertError) -> Failure {
-    match error {
-        ConvertError::Data { .. } => Failure::user("UnreadableData", error.to_string()),
-        ConvertError::Io(io) => match io.downcast::<Failure>() {
-            Ok(own) => own,
-            Err(other) => Failure::internal("Io", other.to_string()),
-        },
-        other => Failure::internal("Conversion", other.to_string()),
-    }
 }
 
 /// All that was written.

@@ -11,7 +11,6 @@ use weir_ledger::layout::{Barrier, Layout, barrier};
 use weir_ledger::positions::Position;
 
 use super::MARGIN_MS;
-use crate::said::ManifestGone;
 use crate::{Ingest, Visit};
 
 /// How long to wait for somebody who is at a position, before it is looked at again.
@@ -32,15 +31,14 @@ impl Ingest {
         let passing: Vec<_> = passing.collect();
         let passed: Vec<Position> = futures::stream::iter(passing).buffer_unordered(AT_ONCE).try_collect().await?;
         let mut left = HashSet::new();
-        for intent in passed.into_iter().filter_map(|position| position.intent) {
+        for position in &passed {
+            let Some(intent) = &position.intent else { continue };
             let at = Location::parse(&intent.manifest);
             let at = at.map_err(|error| Failure::internal("LedgerShape", error.to_string()))?;
             match self.manifest(&at).await {
                 Ok(manifest) => left.extend(manifest.files.into_iter().map(|file| file.uri)),
-                Err(failure) if failure.code == "NoSuchKey" => {
-                    self.say(visit, &ManifestGone { manifest: &intent.manifest });
-                }
-                Err(failure) => return Err(failure),
+                // What it named can't be told from what is committed. The sweep clears it, and the next compaction goes on.
+                Err(failure) => return Err(failure.while_(format!("see what {} has left over", position.name))),
             }
         }
         Ok(left)

@@ -34,8 +34,16 @@ const ROUND_FOLDERS: usize = 100;
 /// More than this is not sure to be done within one invocation.
 const MOST_BYTES: u64 = 4 << 30;
 
-/// The layout's record holds what is moving and what is retired; DynamoDB's items have 400 KB.
-const MOST_RETIRED: usize = 2_000;
+/// The layout's record holds what is moving and what is retired, and every writer reads it after a round; DynamoDB's items have 400 KB.
+const MOST_RETIRED: usize = 1_000;
+
+/// What is to be compacted.
+#[derive(Debug, Default)]
+pub(crate) struct Chosen {
+    pub(crate) partitions: Vec<Candidate>,
+    /// How many more there are, once retired files are deleted.
+    pub(crate) put_off: usize,
+}
 
 /// How many of the candidates are a round.
 pub(crate) fn round_of(waiting: &[Candidate]) -> usize {
@@ -47,9 +55,14 @@ pub(crate) fn round_of(waiting: &[Candidate]) -> usize {
     fits.count().max(1).min(waiting.len())
 }
 
-/// Files by partition: `event_date=2024-05-01/x.parquet` and those below `generation=3/`, if that is the generation that is written.
-fn by_folder(dataset: &str, under: &Location, objects: &[ObjectInfo], placed: &Placed) -> BTreeMap<String, Candidate> {
-    let mut found: BTreeMap<String, Candidate> = BTreeMap::new();
+/// Counts files by partition: `event_date=2024-05-01/x.parquet` and those below `generation=3/`, if that is the generation that is written.
+fn count_in(
+    found: &mut BTreeMap<String, Candidate>,
+    dataset: &str,
+    under: &Location,
+    objects: &[ObjectInfo],
+    placed: &Placed,
+) {
     for object in objects {
         let Some(relative) = object.location.key().strip_prefix(under.key()) else { continue };
         let (generation, relative) = match relative.strip_prefix("generation=").and_then(|rest| rest.split_once('/')) {
@@ -78,7 +91,6 @@ fn by_folder(dataset: &str, under: &Location, objects: &[ObjectInfo], placed: &P
             candidate.small_bytes += object.size;
         }
     }
-    found
 }
 
 /// Whether a partition is of one of these days; or, without any, of a day before this.
@@ -92,21 +104,22 @@ fn is_of(folder: &str, dates: &[String], today: &str) -> bool {
 
 impl Ingest {
     /// The partitions that are asked for, and worth it, those with the most small files first.
-    pub(crate) async fn choose(&self, asked: &Asked, visit: &Visit) -> Result<Vec<Candidate>, Failure> {
+    pub(crate) async fn choose(&self, asked: &Asked, visit: &Visit) -> Result<Chosen, Failure> {
         let layout = self.layouts.layout().await?;
         let placed = self.folders_of(&layout).await?;
-        let room = MOST_RETIRED.saturating_sub(layout.retired.len());
+        let room = MOST_RETIRED.saturating_sub(layout.retired.len() + layout.moving.len());
         let today = date_of(visit.now_ms());
         let mut chosen = Vec::new();
         for contract in self.asked_for(asked)? {
             let dataset = contract.name();
             let under = self.config.events.join(&format!("{dataset}/"));
-            let mut objects = Vec::new();
+            let mut found = BTreeMap::new();
             for prefix in prefixes(contract, &asked.dates, &placed) {
-                objects.extend(self.list_all(&self.config.events.join(&prefix)).await?);
+                let count = |objects: &[ObjectInfo]| count_in(&mut found, dataset, &under, objects, &placed);
+                self.each_page(&self.config.events.join(&prefix), count).await?;
             }
             let least = if asked.dates.is_empty() { LEAST_SMALL } else { 2 };
-            let worth = by_folder(dataset, &under, &objects, &placed).into_values().filter(|it| {
+            let worth = found.into_values().filter(|it| {
                 is_of(&it.folder, &asked.dates, &today)
                     && it.small >= least
                     && it.small_bytes <= MOST_BYTES
@@ -115,8 +128,9 @@ impl Ingest {
             chosen.extend(worth);
         }
         chosen.sort_by_key(|candidate| std::cmp::Reverse(candidate.small));
+        let put_off = chosen.len().saturating_sub(room);
         chosen.truncate(room);
-        Ok(chosen)
+        Ok(Chosen { partitions: chosen, put_off })
     }
 
     fn asked_for(&self, asked: &Asked) -> Result<Vec<&Contract>, Failure> {
@@ -133,14 +147,19 @@ impl Ingest {
     }
 
     pub(crate) async fn list_all(&self, under: &Location) -> Result<Vec<ObjectInfo>, Failure> {
-        let mut all: Vec<ObjectInfo> = Vec::new();
+        let mut all = Vec::new();
+        self.each_page(under, |objects| all.extend_from_slice(objects)).await?;
+        Ok(all)
+    }
+
+    async fn each_page(&self, under: &Location, mut each: impl FnMut(&[ObjectInfo]) + Send) -> Result<(), Failure> {
+        let mut after: Option<String> = None;
         loop {
-            let after = all.last().map(|object| object.location.key().to_owned());
             let page = self.lake.list(under, after.as_deref()).await?;
-            let more = page.more && !page.objects.is_empty();
-            all.extend(page.objects);
-            if !more {
-                return Ok(all);
+            each(&page.objects);
+            after = page.objects.last().map(|object| object.location.key().to_owned());
+            if !page.more || after.is_none() {
+                return Ok(());
             }
         }
     }
@@ -196,7 +215,8 @@ mod tests {
             object("generation=3/event_date=2024-05-01/a.parquet", 10),
             object("generation=3/event_date=2024-05-01/b.parquet", 20),
         ];
-        let found = by_folder("page_logs", &under, &objects, &placed);
+        let mut found = BTreeMap::new();
+        count_in(&mut found, "page_logs", &under, &objects, &placed);
         let found: Vec<_> = found.into_values().map(|it| (it.folder, it.files, it.small, it.small_bytes)).collect();
         assert_eq!(found, [(day(1), 2, 2, 30), (day(2), 2, 1, 10)]);
     }

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
 use weir_command::Location;
-use weir_delivery::{Failure, Fault};
-use weir_formats::{ConvertError, Merger};
-use weir_lake::{CopySizes, ObjectInfo, S3Output, copy_object};
+use weir_delivery::Failure;
+use weir_formats::{ConvertError, Merged, Merger};
+use weir_lake::{CopySizes, ObjectInfo, S3Output, copy_object, to_failure};
 
 use super::said::NotMerged;
 use super::{LARGE_BYTES, MARGIN_MS, MERGED, TARGET_BYTES};
 use crate::{Ingest, Visit};
 
 /// Bytes of small files that are fetched ahead.
-const AHEAD_BYTES: u64 = 128 << 20;
+const AHEAD_BYTES: u64 = 64 << 20;
 
 /// Requests at a time.
 const AT_ONCE: u64 = 32;
@@ -27,19 +29,10 @@ impl Ingest {
         generation: u64,
         visit: &Visit,
     ) -> Result<(u64, u64), Failure> {
-        let (large, mut small): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.size >= LARGE_BYTES);
+        let (mut copied, mut small): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.size >= LARGE_BYTES);
         small.sort_by_cached_key(|file| order_of(file.location.file_name()));
-        let mut copied = large;
-        let (mut count, mut bytes) = match self.write_again(&small, to, generation, visit).await {
-            Ok(written) => written,
-            // One that can't be read keeps no other from being read.
-            Err(failure) if failure.fault == Fault::User => {
-                self.say(visit, &NotMerged { to: &to.to_string(), failure: &failure });
-                copied.append(&mut small);
-                (0, 0)
-            }
-            Err(failure) => return Err(failure),
-        };
+        let (merged, unread) = self.write_again(&small, to, generation, visit).await?;
+        copied.extend(unread);
         let stop = || visit.is_over();
         let copies = copied.iter().map(|file| {
             let at = to.join(&copy_of(file.location.file_name()));
@@ -48,48 +41,61 @@ impl Ingest {
         });
         let copies: Vec<_> = copies.collect();
         futures::stream::iter(copies).buffer_unordered(AT_ONCE as usize).try_collect::<()>().await?;
-        count += copied.len() as u64;
-        bytes += copied.iter().map(|file| file.size).sum::<u64>();
-        Ok((count, bytes))
+        let copied_bytes: u64 = copied.iter().map(|file| file.size).sum();
+        Ok((merged.files + copied.len() as u64, merged.bytes + copied_bytes))
     }
 
+    /// Writes small files together. Those that can't be read come back: they keep no other from being read.
     async fn write_again(
         &self,
         small: &[ObjectInfo],
         to: &Location,
         generation: u64,
         visit: &Visit,
-    ) -> Result<(u64, u64), Failure> {
-        let output = S3Output::new(Arc::clone(&self.lake), to.clone(), tokio::runtime::Handle::current());
+    ) -> Result<(Merged, Vec<ObjectInfo>), Failure> {
+        let output = S3Output::new(Arc::clone(&self.lake), to.clone(), Handle::current());
         let name = move |number| format!("{generation}-{number:05}{MERGED}");
         let mut merger = Merger::new(Arc::new(output), TARGET_BYTES, name);
         let largest = small.iter().map(|file| file.size).max().unwrap_or(0).max(1);
         let ahead = (AHEAD_BYTES / largest).clamp(1, AT_ONCE) as usize;
-        let fetches = small.iter().map(|file| async move {
-            // By what it is now: it may have been closed since it was listed.
-            Ok::<_, Failure>((file.location.to_string(), self.whole(&file.location).await?))
+        // Fetched while others are written.
+        let fetches = small.iter().map(|file| {
+            let (lake, file) = (Arc::clone(&self.lake), file.clone());
+            async move {
+                let fetch = async move { lake.get(&file.location, Some(&file.etag), 0, file.size).await };
+                tokio::spawn(fetch).await.map_err(broke_down)?
+            }
         });
-        let fetches: Vec<_> = fetches.collect();
-        let mut fetched = futures::stream::iter(fetches).buffered(ahead);
-        let mut rows = 0;
-        while let Some((name, file)) = fetched.try_next().await? {
+        let mut fetched = futures::stream::iter(fetches.collect::<Vec<_>>()).buffered(ahead);
+        let (mut rows, mut unread) = (0, Vec::new());
+        for file in small {
+            let Some(bytes) = fetched.try_next().await? else { break };
             if visit.now_ms() + MARGIN_MS >= visit.deadline_ms {
                 return Err(Failure::passing("OutOfTime", format!("there is no time left to write {to}")));
             }
+            let name = file.location.to_string();
             let (back, pushed) = blocking(move || {
-                let pushed = merger.push(&name, file);
+                let pushed = merger.push(&name, bytes);
                 (merger, pushed)
             })
             .await?;
             merger = back;
-            rows += pushed.map_err(to_failure)?;
+            match pushed {
+                Ok(its) => rows += its,
+                Err(error @ ConvertError::Data { .. }) => {
+                    let failure = to_failure(error);
+                    self.say(visit, &NotMerged { to: &to.to_string(), failure: &failure });
+                    unread.push(file.clone());
+                }
+                Err(error) => return Err(to_failure(error)),
+            }
         }
         let merged = blocking(move || merger.finish()).await?.map_err(to_failure)?;
         if merged.rows != rows {
             let reason = format!("{rows} rows were read for {to}, and {} written", merged.rows);
             return Err(Failure::internal("RowsDiffer", reason));
         }
-        Ok((merged.files, merged.bytes))
+        Ok((merged, unread))
     }
 }
 
@@ -106,20 +112,12 @@ fn order_of(name: &str) -> (String, u64) {
     (topic.unwrap_or(name).to_owned(), first.and_then(|first| first.parse().ok()).unwrap_or(0))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Failure::internal("Panic", format!("writing files together broke down: {error}")))
+fn broke_down(error: JoinError) -> Failure {
+    Failure::internal("Panic", format!("writing files together broke down: {error}"))
 }
 
-fn to_failure(error: ConvertError) -> Failure {
-    match error {
-        ConvertError::Data { .. } => Failure::user("UnreadableData", error.to_string()),
-        ConvertError::Io(io) => match io.downcast::<Failure>() {
-            Ok(own) => own,
-            Err(other) => Failure::internal("Io", other.to_string()),
-        },
-        other => Failure::internal("Merge", other.to_string()),
-    }
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(broke_down)
 }
 
 #[cfg(test)]
@@ -131,6 +129,5 @@ mod tests {
         let mut names = ["t-a-1-1000-aaaaaaaa.parquet", "t-a-1-200-bbbbbbbb.parquet", "t-0-7-cccccccc.parquet"];
         names.sort_by_cached_key(|name| order_of(name));
         assert_eq!(names, ["t-0-7-cccccccc.parquet", "t-a-1-200-bbbbbbbb.parquet", "t-a-1-1000-aaaaaaaa.parquet"]);
-        assert_eq!(order_of("7-00001.merged.parquet"), ("7-00001.merged.parquet".to_owned(), 0));
     }
 }

@@ -15,6 +15,7 @@ use weir_delivery::Failure;
 use weir_ledger::layout::Layout;
 
 use crate::{Ingest, Visit};
+use choose::{Candidate, Chosen};
 
 /// What is asked for.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -37,7 +38,7 @@ pub struct Asked {
 pub struct Report {
     /// By partition.
     pub partitions: Vec<Compacted>,
-    /// How many partitions are still to be done.
+    /// How many partitions are still to be done: for lack of time, or until the files before them are deleted.
     pub left: usize,
 }
 
@@ -54,8 +55,14 @@ pub struct Compacted {
     pub bytes: u64,
 }
 
+impl Compacted {
+    fn not_yet(candidate: Candidate) -> Self {
+        Self { folder: candidate.folder, files: candidate.files, into: 0, bytes: candidate.bytes }
+    }
+}
+
 /// Files of this size are left as they are, and copied; smaller ones are written again together.
-pub(crate) const LARGE_BYTES: u64 = 64 << 20;
+pub(crate) const LARGE_BYTES: u64 = 32 << 20;
 
 /// Files are made of about this size: Athena's guide asks for 128 MB or more ("Performance tuning in Athena").
 pub(crate) const TARGET_BYTES: u64 = 128 << 20;
@@ -64,7 +71,10 @@ pub(crate) const TARGET_BYTES: u64 = 128 << 20;
 pub(crate) const MERGED: &str = ".merged.parquet";
 
 /// Before its end, an invocation begins nothing that takes a while.
-const MARGIN_MS: u64 = 30_000;
+const MARGIN_MS: u64 = 10_000;
+
+/// Another compacts just now.
+pub(crate) const BUSY: &str = "Busy";
 
 /// How long an invocation begins rounds, unless it is told.
 const ROUNDS_MS: u64 = 600_000;
@@ -73,39 +83,45 @@ impl Ingest {
     /// Compacts what is asked for, and deletes what nobody reads any more.
     ///
     /// # Errors
-    /// `Busy` if another compacts just now; whatever keeps a partition from being compacted. What is done by then is done.
+    /// `Busy` if another compacts just now, unless only what was left unfinished is asked for; whatever keeps a partition from being
+    /// compacted, when all others are done.
     pub async fn compact(&self, asked: &Asked, visit: &Visit) -> Result<Report, Failure> {
-        let begun_ms = visit.now_ms();
-        let most_ms = asked.seconds.map_or(ROUNDS_MS, |seconds| seconds.saturating_mul(1000));
-        let may_begin = || {
-            let now_ms = visit.now_ms();
-            now_ms < begun_ms + most_ms && now_ms + MARGIN_MS < visit.deadline_ms
-        };
         let mut report = Report::default();
-        let mut waiting = if asked.unfinished { Vec::new() } else { self.choose(asked, visit).await? };
+        let chosen = if asked.unfinished { Chosen::default() } else { self.choose(asked, visit).await? };
+        report.left = chosen.put_off;
+        let mut waiting = chosen.partitions;
         if asked.dry_run {
-            report.left = waiting.len();
-            let would = waiting.into_iter().map(|it| Compacted {
-                folder: it.folder,
-                files: it.files,
-                into: 0,
-                bytes: it.bytes,
-            });
-            report.partitions.extend(would);
+            report.left += waiting.len();
+            report.partitions.extend(waiting.into_iter().map(Compacted::not_yet));
             return Ok(report);
         }
-        let mut layout = self.free_layout(visit).await?;
-        while (!waiting.is_empty() || !layout.moving.is_empty()) && may_begin() {
+        let mut layout = match self.free_layout(visit).await {
+            // Whoever is at it sees to what is unfinished.
+            Err(failure) if failure.code == BUSY && asked.unfinished => return Ok(report),
+            layout => layout?,
+        };
+        let most_ms = asked.seconds.map_or(ROUNDS_MS, |seconds| seconds.saturating_mul(1000));
+        let (begun_ms, mut first, mut ended) = (visit.now_ms(), true, Ok(()));
+        while first && !layout.moving.is_empty() || !waiting.is_empty() {
+            let now_ms = visit.now_ms();
+            if !first && now_ms >= begun_ms + most_ms || now_ms + MARGIN_MS >= visit.deadline_ms {
+                break;
+            }
+            first = false;
             let rest = waiting.split_off(choose::round_of(&waiting));
-            let chosen = std::mem::replace(&mut waiting, rest);
-            let folders: Vec<String> = chosen.into_iter().map(|candidate| candidate.folder).collect();
-            let (after, done) = self.round(layout, &folders, visit).await?;
-            layout = after;
-            report.partitions.extend(done);
+            let folders: Vec<String> =
+                std::mem::replace(&mut waiting, rest).into_iter().map(|candidate| candidate.folder).collect();
+            let round = self.round(layout, &folders, visit).await?;
+            layout = round.layout;
+            report.partitions.extend(round.done);
+            ended = round.ended;
+            if ended.is_err() {
+                break;
+            }
         }
-        report.left = waiting.len() + layout.moving.len();
+        report.left += waiting.len() + layout.moving.len();
         self.tidy(layout, visit).await?;
-        Ok(report)
+        ended.map(|()| report)
     }
 
     /// The layout, if nobody compacts.
@@ -116,7 +132,7 @@ impl Ingest {
             Some(left) => {
                 let reason =
                     format!("another compaction is under way, for {} more seconds at most", left.div_ceil(1000));
-                Err(Failure::passing("Busy", reason))
+                Err(Failure::passing(BUSY, reason))
             }
         }
     }

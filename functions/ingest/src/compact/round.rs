@@ -1,30 +1,38 @@
 //! A round: a generation is begun, every writer learns of it, and each partition is moved.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use weir_catalog::Partition;
-use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::batch::Swap;
 use weir_ledger::layout::{Layout, Moving, begin, next_folders, release, settle};
+use weir_telemetry::Trouble;
 
 use super::said::PartitionMoved;
-use super::{Compacted, MARGIN_MS};
+use super::{BUSY, Compacted, MARGIN_MS};
+use crate::placing::{contract_of, gone};
 use crate::{Ingest, Visit};
 
-/// What a call to the catalog takes at most, with its repeats. What is shown is only changed while nobody else may.
-const SHOW_MS: u64 = 30_000;
+/// What a change of the catalog may take. It is only made while nobody else may make one; should it land later all the same, tidying
+/// up finds it.
+const SHOW_MS: u64 = 20_000;
+
+/// Another has begun a generation.
+const OVERTAKEN: &str = "Overtaken";
+
+/// What a round came to.
+pub(crate) struct Round {
+    pub(crate) layout: Layout,
+    pub(crate) done: Vec<Compacted>,
+    /// What kept a partition from being compacted.
+    pub(crate) ended: Result<(), Failure>,
+}
 
 impl Ingest {
-    /// Compacts these partitions, and those that were left unfinished. The layout after that.
-    pub(crate) async fn round(
-        &self,
-        layout: Layout,
-        chosen: &[String],
-        visit: &Visit,
-    ) -> Result<(Layout, Vec<Compacted>), Failure> {
+    /// Compacts these partitions, and those that were left unfinished.
+    pub(crate) async fn round(&self, layout: Layout, chosen: &[String], visit: &Visit) -> Result<Round, Failure> {
         let mut layout = self.begin(layout, chosen, visit).await?;
         let (generation, until_ms) = (layout.generation, layout.lease_until_ms);
         let mut done = Vec::new();
@@ -32,8 +40,7 @@ impl Ingest {
         // Someone else may try at once. If it can't be said, the lease ends by itself.
         let is_own = |layout: &Layout| layout.generation == generation && layout.lease_until_ms == until_ms;
         let released = self.change_layout(layout, |layout| is_own(layout).then(|| release(layout))).await;
-        moved?;
-        Ok((released?.0, done))
+        Ok(Round { layout: released?.0, done, ended: moved })
     }
 
     async fn begin(&self, mut layout: Layout, chosen: &[String], visit: &Visit) -> Result<Layout, Failure> {
@@ -44,60 +51,76 @@ impl Ingest {
         let at = self.config.events.join(&format!("_layout/{:010}-{mark}.json", layout.generation + 1));
         let text = serde_json::to_vec(&next).map_err(|error| Failure::internal("Folders", error.to_string()))?;
         self.lake.put(&at, Bytes::from(text), "application/json").await?;
-        let before = layout.generation;
+        let (before, moving) = (layout.generation, layout.moving.clone());
         loop {
-            let begun =
-                begin(&layout, &placed.folders, chosen, &at.to_string(), self.lease_until_ms(visit), visit.now_ms());
-            // What was written down is of the generation before.
-            let Some(begun) = begun.filter(|_| layout.generation == before) else {
-                return Err(Failure::passing("Busy", "another compaction has begun just now"));
+            let until_ms = self.lease_until_ms(visit);
+            let begun = begin(&layout, &placed.folders, chosen, &at.to_string(), until_ms, visit.now_ms());
+            // What was written down is of the layout as it was first read.
+            let Some(begun) = begun.filter(|_| layout.generation == before && layout.moving == moving) else {
+                return Err(Failure::passing(BUSY, "another compaction is under way"));
             };
             let begun = Layout { write_token: token.clone(), ..begun };
             match self.layouts.put_layout(&begun).await? {
                 // A partition was counted meanwhile.
                 Swap::Conflict(Some(there)) if there.write_token != token => layout = *there,
-                Swap::Conflict(None) => layout = Layout::default(),
+                Swap::Conflict(None) => return Err(gone()),
                 _ => return Ok(begun),
             }
         }
     }
 
+    /// Moves each, if it can; the first failure of those that can't.
     async fn move_all(&self, layout: &mut Layout, done: &mut Vec<Compacted>, visit: &Visit) -> Result<(), Failure> {
         let left = self.pass(layout, visit).await?;
+        let mut ended = Ok(());
         for (folder, moving) in layout.moving.clone() {
-            if visit.now_ms() + MARGIN_MS >= visit.deadline_ms {
+            let begun_ms = visit.now_ms();
+            if begun_ms + MARGIN_MS >= visit.deadline_ms {
                 return Err(Failure::passing("OutOfTime", format!("there is no time left to compact {folder}")));
             }
-            let begun_ms = visit.now_ms();
-            let generation = layout.generation;
-            let compacted = self.gather(&folder, &moving, generation, &left, visit).await?;
-            self.show(layout, &folder, &moving, visit).await?;
-            let settled = |layout: &Layout| settle(layout, &folder, generation, visit.now_ms());
-            let (after, is_settled) = self.change_layout(layout.clone(), settled).await?;
-            if !is_settled {
-                return Err(Failure::passing("Overtaken", format!("another compaction has taken {folder} over")));
+            match self.move_one(layout, &folder, &moving, &left, visit).await {
+                Ok(compacted) => {
+                    let ms = visit.now_ms() - begun_ms;
+                    self.say(visit, &PartitionMoved { compacted: &compacted, generation: layout.generation, ms });
+                    done.push(compacted);
+                }
+                Err(failure) if failure.code == OVERTAKEN => return Err(failure),
+                Err(failure) => {
+                    self.say(visit, &Trouble { doing: "compact a partition", failure: &failure });
+                    ended = ended.and(Err(failure.while_(format!("compact {folder}"))));
+                }
             }
-            *layout = after;
-            let ms = visit.now_ms() - begun_ms;
-            self.say(visit, &PartitionMoved { compacted: &compacted, generation, ms });
-            done.push(compacted);
         }
-        Ok(())
+        ended
     }
 
-    /// Lets readers see the generation.
-    async fn show(&self, layout: &Layout, folder: &str, moving: &Moving, visit: &Visit) -> Result<(), Failure> {
-        let dataset = folder.split('/').next().unwrap_or_default();
-        let contract = contract(dataset).map_err(|error| Failure::internal("Contract", error.to_string()))?;
-        let table = self.table_of(&contract);
-        let Partition { values, at } = self.partition_at(folder, moving.shown);
+    async fn move_one(
+        &self,
+        layout: &mut Layout,
+        folder: &str,
+        moving: &Moving,
+        left: &HashSet<String>,
+        visit: &Visit,
+    ) -> Result<Compacted, Failure> {
+        let (table, generation) = (self.table_of(&contract_of(folder)?), layout.generation);
+        let compacted = self.gather(folder, moving, generation, left, visit).await?;
         self.catalog.ensure_table(&table).await?;
-        self.catalog.add_partitions(&table, &[Partition { values, at }]).await?;
+        self.catalog.add_partitions(&table, &[self.partition_at(folder, moving.shown)]).await?;
         // A change that lands after the lease could undo another's.
         if visit.now_ms() + SHOW_MS >= layout.lease_until_ms {
             return Err(Failure::passing("OutOfTime", format!("the lease is nearly over; {folder} stays where it is")));
         }
-        self.catalog.move_to(&table.name, &self.partition_at(folder, layout.generation)).await
+        let shown = self.partition_at(folder, generation);
+        let show = self.catalog.move_to(&table.name, &shown);
+        let show = tokio::time::timeout(Duration::from_millis(SHOW_MS), show).await;
+        show.unwrap_or_else(|_| Err(Failure::passing("NoAnswer", "the catalog does not answer")))?;
+        let settled = |layout: &Layout| settle(layout, folder, generation, visit.now_ms());
+        let (after, is_settled) = self.change_layout(layout.clone(), settled).await?;
+        if !is_settled {
+            return Err(Failure::passing(OVERTAKEN, format!("another compaction has taken {folder} over")));
+        }
+        *layout = after;
+        Ok(compacted)
     }
 
     /// Puts all that is committed of a partition into its folder of this generation. `left`: files that are not.

@@ -41,7 +41,7 @@ impl Event for PartitionMoved<'_> {
     }
 }
 
-/// The small files of a partition could not be written together: they were copied as they are.
+/// A small file can't be read: it is copied as it is.
 pub struct NotMerged<'a> {
     /// Where to.
     pub to: &'a str,
@@ -55,7 +55,7 @@ impl Event for NotMerged<'_> {
     }
 
     fn message(&self) -> String {
-        format!("Files could not be written together and were copied to {}: {}", self.to, self.failure.reason)
+        format!("A file can't be read and is copied to {} as it is: {}", self.to, self.failure.reason)
     }
 
     fn facts(&self) -> Value {

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::batch::Phase;
 use weir_ledger::layout::{Layout, Retired, forget, hold, release};
+use weir_telemetry::Trouble;
 
 use super::MARGIN_MS;
 use super::said::{FolderDeleted, Misplaced};
-use crate::placing::Placed;
+use crate::placing::{Placed, contract_of};
 use crate::{Ingest, Visit};
 
 /// So long after a partition was moved it is looked whether it is where it was moved to: a compactor that stalled while it
@@ -18,6 +18,15 @@ const WATCH_MS: u64 = 3_600_000;
 
 /// Objects that one request deletes.
 const AT_ONCE: usize = 1_000;
+
+/// What was asked for the folders before.
+#[derive(Default)]
+struct Known {
+    /// By dataset, until when batch has added up all that was committed; `None` while it works, because it may read anything.
+    past: HashMap<String, Option<u64>>,
+    /// By partition, whether readers are shown what they should be.
+    in_place: HashMap<String, bool>,
+}
 
 impl Ingest {
     /// Deletes what is old enough, and which neither readers nor batch can come for.
@@ -34,22 +43,10 @@ impl Ingest {
         if !is_held {
             return Ok(());
         }
-        let tidied = self.tidy_held(&mut layout, is_due, is_new, visit).await;
-        let is_own = |layout: &Layout| layout.lease_until_ms == until_ms;
-        let released = self.change_layout(layout, |layout| is_own(layout).then(|| release(layout))).await;
-        tidied.and(released.map(drop))
-    }
-
-    async fn tidy_held(
-        &self,
-        layout: &mut Layout,
-        is_due: impl Fn(&Retired) -> bool + Send + Sync,
-        is_new: impl Fn(&Retired) -> bool + Send + Sync,
-        visit: &Visit,
-    ) -> Result<(), Failure> {
-        let placed = self.folders_of(layout).await?;
-        let mut past: HashMap<String, Option<u64>> = HashMap::new();
+        let placed = self.folders_of(&layout).await;
+        let mut known = Known::default();
         for retired in layout.retired.clone() {
+            let Ok(placed) = &placed else { break };
             if visit.now_ms() + MARGIN_MS >= visit.deadline_ms {
                 break;
             }
@@ -57,25 +54,51 @@ impl Ingest {
             if !due && !is_new(&retired) {
                 continue;
             }
-            if !self.is_in_place(layout, &placed, &retired.folder, visit).await? || !due {
-                continue;
+            // What is wrong with one keeps no other.
+            if let Err(failure) = self.tidy_one(&mut layout, placed, &retired, due, &mut known, visit).await {
+                self.say(visit, &Trouble { doing: "tidy up after a compaction", failure: &failure });
             }
-            let dataset = retired.folder.split('/').next().unwrap_or_default();
-            if !past.contains_key(dataset) {
-                past.insert(dataset.to_owned(), self.batch_is_past(dataset).await?);
-            }
-            // Whatever was committed before the folder was retired may be in it.
-            if past.get(dataset).copied().flatten().is_none_or(|past_ms| past_ms <= retired.at_ms) {
-                continue;
-            }
-            let at = self.place(&retired.folder, retired.generation);
+        }
+        let is_own = |layout: &Layout| layout.lease_until_ms == until_ms;
+        let released = self.change_layout(layout, |layout| is_own(layout).then(|| release(layout))).await;
+        placed.and(released.map(drop))
+    }
+
+    async fn tidy_one(
+        &self,
+        layout: &mut Layout,
+        placed: &Placed,
+        retired: &Retired,
+        due: bool,
+        known: &mut Known,
+        visit: &Visit,
+    ) -> Result<(), Failure> {
+        let dataset = retired.folder.split('/').next().unwrap_or_default();
+        if due && !known.past.contains_key(dataset) {
+            known.past.insert(dataset.to_owned(), self.batch_is_past(dataset).await?);
+        }
+        // Whatever was committed before the folder was retired may be in it.
+        let past_ms = known.past.get(dataset).copied().flatten().unwrap_or(0);
+        if due && past_ms <= retired.at_ms {
+            return Ok(());
+        }
+        let in_place = match known.in_place.get(&retired.folder) {
+            Some(in_place) => *in_place,
+            None => self.is_in_place(layout, placed, &retired.folder, visit).await?,
+        };
+        known.in_place.insert(retired.folder.clone(), in_place);
+        if !due || !in_place {
+            return Ok(());
+        }
+        for generation in &retired.generations {
+            let at = self.place(&retired.folder, *generation);
             let all: Vec<_> = self.list_all(&at).await?.into_iter().map(|file| file.location).collect();
             for some in all.chunks(AT_ONCE) {
                 self.lake.delete(some).await?;
             }
-            (*layout, _) = self.change_layout(layout.clone(), |layout| forget(layout, &retired)).await?;
             self.say(visit, &FolderDeleted { at: &at.to_string(), files: all.len() as u64 });
         }
+        (*layout, _) = self.change_layout(layout.clone(), |layout| forget(layout, retired)).await?;
         Ok(())
     }
 
@@ -87,14 +110,12 @@ impl Ingest {
         folder: &str,
         visit: &Visit,
     ) -> Result<bool, Failure> {
-        let generation = match layout.moving.get(folder) {
-            Some(moving) => moving.shown,
-            None => placed.folders.generation_of(folder),
-        };
-        let dataset = folder.split('/').next().unwrap_or_default();
-        let contract = contract(dataset).map_err(|error| Failure::internal("Contract", error.to_string()))?;
-        let table = self.table_of(&contract).name;
-        let wanted = self.partition_at(folder, generation);
+        // It may be shown the new one already, or not yet: whoever goes on with it sees to that.
+        if layout.moving.contains_key(folder) {
+            return Ok(false);
+        }
+        let table = self.table_of(&contract_of(folder)?).name;
+        let wanted = self.partition_at(folder, placed.folders.generation_of(folder));
         match self.catalog.place_of(&table, &wanted.values).await? {
             // Somebody has dropped it. What they read by, nobody knows.
             None => Ok(true),
@@ -107,9 +128,9 @@ impl Ingest {
         }
     }
 
-    /// Until when all that was committed has been added up by batch; `None` while it works, because it may read anything.
+    /// Until when batch has added up all that was committed; `None` while it works.
     async fn batch_is_past(&self, dataset: &str) -> Result<Option<u64>, Failure> {
-        if !contract(dataset).is_ok_and(|contract| contract.has_metrics()) {
+        if !contract_of(dataset)?.has_metrics() {
             return Ok(Some(u64::MAX));
         }
         let oldest = self.book.pending(dataset, 1).await?;

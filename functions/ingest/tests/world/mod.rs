@@ -81,7 +81,7 @@ impl World {
     pub(crate) fn process(&self, fate: &Arc<Fate>, partial_failures: bool) -> Ingest {
         let config = Config::read(|name| {
             Some(match name {
-                "ROLE" => "ingest".into(),
+                "ROLE" => "compact".into(),
                 "DEAD_LETTER_BUCKET" => "dead-letters".into(),
                 "EVENTS" => "s3://tables/events/".into(),
                 "TOPICS" => "log_topic=page_logs,orders=orders".into(),

@@ -68,13 +68,13 @@ pub struct Moving {
     pub since: Vec<u64>,
 }
 
-/// A folder whose rows are elsewhere as well.
+/// Folders whose rows are elsewhere as well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retired {
     /// The partition.
     pub folder: String,
     /// Which of its generations.
-    pub generation: u64,
+    pub generations: Vec<u64>,
     /// Since when.
     pub at_ms: u64,
 }
@@ -170,8 +170,8 @@ pub fn settle(layout: &Layout, folder: &str, generation: u64, now_ms: u64) -> Op
     let mut next = layout.step();
     let moved = next.moving.remove(folder)?;
     let (_, before) = moved.since.split_last().filter(|(newest, _)| **newest == generation)?;
-    let old = [moved.shown].into_iter().chain(before.iter().copied());
-    next.retired.extend(old.map(|generation| Retired { folder: folder.to_owned(), generation, at_ms: now_ms }));
+    let generations = [moved.shown].into_iter().chain(before.iter().copied()).collect();
+    next.retired.push(Retired { folder: folder.to_owned(), generations, at_ms: now_ms });
     Some(next)
 }
 
@@ -185,7 +185,7 @@ pub fn release(layout: &Layout) -> Layout {
     Layout { lease_until_ms: 0, ..layout.step() }
 }
 
-/// The files of a retired folder are deleted. `None` if that is known.
+/// The files of retired folders are deleted. `None` if that is known.
 pub fn forget(layout: &Layout, gone: &Retired) -> Option<Layout> {
     let mut next = layout.step();
     next.retired.retain(|retired| retired != gone);
