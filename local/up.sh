@@ -51,5 +51,6 @@ export WEIR_INPUT_BUCKET=$(output InputBucketName) WEIR_OUTPUT_BUCKET=$(output O
 export WEIR_DEAD_LETTER_BUCKET=$(output DeadLetterBucketName)
 export WEIR_RAW_BUCKET=$(output RawBucketName) WEIR_BATCH_BUCKET=$(output BatchBucketName) WEIR_TABLES_BUCKET=$(output TablesBucketName)
 export AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
+export PATH="$(cd "$target_dir" && pwd):$PWD/.venv/bin:\$PATH"
 ENV
 echo "up: source $dir/env, then use aws and weir as on AWS"

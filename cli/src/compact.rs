@@ -73,12 +73,13 @@ impl Compact {
             }
         };
         bar.finish_and_clear();
+        all.sort_by(|one, other| text(one, "folder").cmp(text(other, "folder")));
         if self.json {
             all.iter().for_each(|one| println!("{one}"));
         } else if all.is_empty() && matches!(ended, Ok(0)) {
             println!("{}", self.nothing());
         } else if !all.is_empty() {
-            println!("{}", table(&all, self.dry_run));
+            println!("{}\n{}", table(&all, self.dry_run), total(&all, self.dry_run));
         }
         match ended? {
             left if left > 0 && !self.dry_run => Err(Stop(
@@ -102,13 +103,30 @@ impl Compact {
     }
 }
 
+fn text<'a>(one: &'a Value, name: &str) -> &'a str {
+    one.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(one: &Value, name: &str) -> u64 {
+    one.get(name).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn total(partitions: &[Value], dry_run: bool) -> String {
+    let sum = |name: &str| partitions.iter().map(|one| number(one, name)).sum::<u64>();
+    let (count, files) = (partitions.len(), sum("files"));
+    if dry_run {
+        format!("{files} files in {count} partitions")
+    } else {
+        format!("{files} files in {count} partitions are {} now", sum("into"))
+    }
+}
+
 fn table(partitions: &[Value], dry_run: bool) -> Table {
-    let number = |one: &Value, name: &str| one.get(name).and_then(Value::as_u64).unwrap_or(0);
     let mut table = Table::new();
     let last = if dry_run { "BYTES" } else { "BYTES NOW" };
     table.load_style(presets::NOTHING).set_header(["PARTITION", "FILES", "INTO", last]);
     for one in partitions {
-        let folder = one.get("folder").and_then(Value::as_str).unwrap_or_default().trim_end_matches('/').to_owned();
+        let folder = text(one, "folder").trim_end_matches('/').to_owned();
         let into = if dry_run { "?".to_owned() } else { number(one, "into").to_string() };
         table.add_row([folder, number(one, "files").to_string(), into, number(one, "bytes").to_string()]);
     }
@@ -129,7 +147,9 @@ mod tests {
     #[test]
     fn a_line_a_partition() {
         let one = json!({"folder": "page_logs/event_date=2024-05-01/", "files": 40, "into": 1, "bytes": 9});
-        let text = table(&[one], false).to_string();
+        let text = table(std::slice::from_ref(&one), false).to_string();
         assert!(text.contains("page_logs/event_date=2024-05-01") && text.contains("40"), "{text}");
+        assert_eq!(total(&[one.clone(), one.clone()], false), "80 files in 2 partitions are 2 now");
+        assert_eq!(total(&[one], true), "40 files in 1 partitions");
     }
 }
