@@ -50,11 +50,14 @@ impl Compact {
         // Drawn on a terminal only.
         let bar = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
         bar.enable_steady_tick(Duration::from_millis(100));
-        let (mut all, mut waited): (Vec<Value>, _) = (Vec::new(), Duration::ZERO);
+        let (mut all, mut too_large, mut waited): (Vec<Value>, Vec<Value>, _) =
+            (Vec::new(), Vec::new(), Duration::ZERO);
         let ended = loop {
             match stack.ask("compact", &asked).await? {
                 Ok(told) => {
-                    let done = told.get("partitions").and_then(Value::as_array).cloned().unwrap_or_default();
+                    let list = |name: &str| told.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+                    let done = list("partitions");
+                    too_large = list("too_large");
                     let left = told.get("left").and_then(Value::as_u64).unwrap_or(0);
                     let idle = done.is_empty();
                     all.extend(done);
@@ -76,10 +79,13 @@ impl Compact {
         all.sort_by(|one, other| text(one, "folder").cmp(text(other, "folder")));
         if self.json {
             all.iter().for_each(|one| println!("{one}"));
-        } else if all.is_empty() && matches!(ended, Ok(0)) {
+        } else if all.is_empty() && too_large.is_empty() && matches!(ended, Ok(0)) {
             println!("{}", self.nothing());
         } else if !all.is_empty() {
             println!("{}\n{}", table(&all, self.dry_run), total(&all, self.dry_run));
+        }
+        for folder in too_large.iter().filter_map(Value::as_str) {
+            eprintln!("{folder} has more small files than one invocation gets done: it stays as it is");
         }
         match ended? {
             left if left > 0 && !self.dry_run => Err(Stop(

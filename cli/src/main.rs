@@ -14,7 +14,6 @@ mod submit;
 
 use std::process::ExitCode;
 
-use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::config::timeout::TimeoutConfig;
 use aws_sdk_lambda::primitives::Blob;
 use clap::{Parser, Subcommand};
@@ -102,14 +101,14 @@ impl Stack {
         DynamoStore::new(aws_sdk_dynamodb::Client::new(&self.aws), format!("{}-ledger", self.name))
     }
 
-    /// Asks one of its functions, once, and waits as long as one may take. What it says if it fails: the kind, and why.
+    /// Asks one of its functions, and waits as long as one may take. What it says if it fails: the kind, and why.
     async fn ask(&self, function: &str, request: &Value) -> Result<Result<Value, (String, String)>, Stop> {
         let client = aws_sdk_lambda::Client::new(&self.aws);
         let invoke = client.invoke().function_name(format!("{}-{function}", self.name));
-        let once = aws_sdk_lambda::Config::builder()
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().read_timeout(LONGEST).build());
-        let invoke = invoke.payload(Blob::new(request.to_string())).customize().config_override(once);
+        // The SDK's own read time-out is shorter than a function's life.
+        let patient =
+            aws_sdk_lambda::Config::builder().timeout_config(TimeoutConfig::builder().read_timeout(LONGEST).build());
+        let invoke = invoke.payload(Blob::new(request.to_string())).customize().config_override(patient);
         let answer = invoke.send().await;
         let answer = answer.map_err(|error| match error.as_service_error() {
             Some(known) if known.is_resource_not_found_exception() => Stop(

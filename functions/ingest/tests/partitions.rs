@@ -75,7 +75,7 @@ async fn what_holds_back_one_partition_holds_back_no_other() {
     let both = event(&[("log_topic-0", anew), ("log_topic-1", logs(7..9)), ("unknown-2", logs(4..5))]);
     let process = world.process(&Arc::default(), true);
     assert_eq!(invoke(&process, &both).await.unwrap(), [("log_topic-0".to_owned(), 0)]);
-    assert!(world.told.0.lock().unwrap()[0].contains("weir kafka anew"), "a person decides");
+    assert!(world.told.all()[0].contains("weir kafka anew"), "a person decides");
     let offsets: Vec<i64> = world.files("page_logs").await.into_values().flatten().collect();
     assert_eq!(offsets.len(), 7);
     let letters = world.objects("s3://dead-letters/poison/ingest/unknown/").await;

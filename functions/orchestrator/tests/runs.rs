@@ -109,10 +109,7 @@ async fn what_ingest_committed_is_added_up_file_by_file_and_once() {
         for (list, standing) in [(first, Standing::Done), (gone, Standing::Refused), (last, Standing::Done)] {
             assert_eq!(world.book.object("page_logs", &list).await.unwrap().unwrap().standing, standing, "{list}");
         }
-        assert!(
-            world.told.0.lock().unwrap().iter().any(|told| told.contains("_manifests/t/1.json")),
-            "someone is told"
-        );
+        assert!(world.told.all().iter().any(|told| told.contains("_manifests/t/1.json")), "someone is told");
     }
 }
 
@@ -148,7 +145,7 @@ async fn killed_at_any_call_while_a_run_is_halted_a_person_is_told() {
             assert_eq!(lane.phase, Phase::Halted, "{what}");
             let job = world.store.get(&lane.run.unwrap().id).await.unwrap().unwrap();
             assert_eq!(job.state, State::Failed, "{what}");
-            assert!(!world.told.0.lock().unwrap().is_empty(), "{what}: nobody was told");
+            assert!(!world.told.all().is_empty(), "{what}: nobody was told");
             if !world.fate.has_come() {
                 break;
             }
@@ -197,7 +194,7 @@ async fn a_run_that_fails_twice_succeeds_under_its_name() {
     settle(&world, true).await;
     each_once(&world, 1, "fails twice").await;
     assert_eq!(world.spark.starts(), 3);
-    assert!(world.told.0.lock().unwrap().is_empty(), "nobody is called for what mended itself");
+    assert!(world.told.all().is_empty(), "nobody is called for what mended itself");
 }
 
 #[tokio::test]
@@ -210,7 +207,7 @@ async fn a_run_that_always_fails_halts_and_a_person_is_told_and_can_let_it_go_on
     assert_eq!((lane.phase, world.spark.starts()), (Phase::Halted, 3));
     let run = lane.run.unwrap().id;
     assert_eq!(world.store.get(&run).await.unwrap().unwrap().state, State::Failed);
-    let told = world.told.0.lock().unwrap().clone();
+    let told = world.told.all();
     assert_eq!(told.len(), 1);
     for word in [run.as_str(), "out of memory", "a log", "weir batch retry page_logs"] {
         assert!(told[0].contains(word), "{word}: {}", told[0]);
@@ -303,7 +300,7 @@ async fn a_newer_version_of_what_was_done_waits_for_a_person_and_then_replaces_i
     world.deliver(&created(&key(0), "other", "02")).await;
     settle(&world, true).await;
     assert_eq!(world.spark.starts(), 1, "its rows are there already");
-    let told = world.told.0.lock().unwrap().clone();
+    let told = world.told.all();
     assert!(told.len() == 1 && told[0].contains("--replace"), "{told:?}");
     let answer = world.deliver(&json!({"dataset": "page_logs", "retry": {"replace": true}})).await;
     assert_eq!((answer["found"].as_u64(), answer["phase"].as_str()), (Some(1), Some("RUNNING")), "{answer}");

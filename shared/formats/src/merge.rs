@@ -135,7 +135,6 @@ impl Merger {
 }
 
 #[cfg(test)]
-#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::{MemoryOutput, to_parquet};

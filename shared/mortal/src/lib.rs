@@ -1,6 +1,10 @@
 //! A process that is killed at a call: for tests that kill a function at every call it makes, before the call took effect and after.
 //!
-//! [`Mortal`] wraps what the function calls, and all of a process' wrappers share its [`Fate`].
+//! [`Mortal`] wraps what the function calls, and all of a process' wrappers share its [`Fate`]. [`clock`] and [`Told`] are what else the
+//! functions' tests share.
+
+pub mod clock;
+mod told;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,6 +20,8 @@ use weir_ledger::batch::{Book, Landed, Lane, Swap};
 use weir_ledger::layout::{Layout, Layouts};
 use weir_ledger::positions::{Position, Positions};
 use weir_ledger::{Job, Put, Store};
+
+pub use told::Told;
 
 /// When the process dies: at which call, and whether that call is still done.
 #[derive(Debug, Default)]
@@ -184,6 +190,9 @@ impl<T: Lake> Lake for Mortal<T> {
     }
     async fn put_new(&self, at: &Location, bytes: Bytes, content_type: &str) -> Result<(), Failure> {
         self.fate.call(self.inner.put_new(at, bytes, content_type)).await
+    }
+    async fn put_if(&self, at: &Location, etag: &str, bytes: Bytes, content_type: &str) -> Result<(), Failure> {
+        self.fate.call(self.inner.put_if(at, etag, bytes, content_type)).await
     }
     async fn delete(&self, all: &[Location]) -> Result<(), Failure> {
         self.fate.call(self.inner.delete(all)).await

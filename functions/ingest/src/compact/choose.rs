@@ -43,6 +43,8 @@ pub(crate) struct Chosen {
     pub(crate) partitions: Vec<Candidate>,
     /// How many more there are, once retired files are deleted.
     pub(crate) put_off: usize,
+    /// Those that are too large for one invocation.
+    pub(crate) too_large: Vec<String>,
 }
 
 /// How many of the candidates are a round.
@@ -109,7 +111,7 @@ impl Ingest {
         let placed = self.folders_of(&layout).await?;
         let room = MOST_RETIRED.saturating_sub(layout.retired.len() + layout.moving.len());
         let today = date_of(visit.now_ms());
-        let mut chosen = Vec::new();
+        let (mut chosen, mut too_large) = (Vec::new(), Vec::new());
         for contract in self.asked_for(asked)? {
             let dataset = contract.name();
             let under = self.config.events.join(&format!("{dataset}/"));
@@ -120,17 +122,16 @@ impl Ingest {
             }
             let least = if asked.dates.is_empty() { LEAST_SMALL } else { 2 };
             let worth = found.into_values().filter(|it| {
-                is_of(&it.folder, &asked.dates, &today)
-                    && it.small >= least
-                    && it.small_bytes <= MOST_BYTES
-                    && !layout.moving.contains_key(&it.folder)
+                is_of(&it.folder, &asked.dates, &today) && it.small >= least && !layout.moving.contains_key(&it.folder)
             });
-            chosen.extend(worth);
+            let (fit, do_not): (Vec<_>, Vec<_>) = worth.partition(|it| it.small_bytes <= MOST_BYTES);
+            chosen.extend(fit);
+            too_large.extend(do_not.into_iter().map(|it| it.folder));
         }
         chosen.sort_by_key(|candidate| std::cmp::Reverse(candidate.small));
         let put_off = chosen.len().saturating_sub(room);
         chosen.truncate(room);
-        Ok(Chosen { partitions: chosen, put_off })
+        Ok(Chosen { partitions: chosen, put_off, too_large })
     }
 
     fn asked_for(&self, asked: &Asked) -> Result<Vec<&Contract>, Failure> {

@@ -40,6 +40,8 @@ pub struct Report {
     pub partitions: Vec<Compacted>,
     /// How many partitions are still to be done: for lack of time, or until the files before them are deleted.
     pub left: usize,
+    /// Partitions that have more small files, in bytes, than one invocation is sure to get done. They stay as they are.
+    pub too_large: Vec<String>,
 }
 
 /// A partition that was compacted, or would be.
@@ -89,6 +91,7 @@ impl Ingest {
         let mut report = Report::default();
         let chosen = if asked.unfinished { Chosen::default() } else { self.choose(asked, visit).await? };
         report.left = chosen.put_off;
+        report.too_large = chosen.too_large;
         let mut waiting = chosen.partitions;
         if asked.dry_run {
             report.left += waiting.len();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use weir_catalog::{Partition, Table};
 use weir_delivery::Failure;
 use weir_ledger::batch::Swap;
 use weir_ledger::layout::{Layout, Moving, begin, next_folders, release, settle};
@@ -104,15 +105,12 @@ impl Ingest {
     ) -> Result<Compacted, Failure> {
         let (table, generation) = (self.table_of(&contract_of(folder)?), layout.generation);
         let compacted = self.gather(folder, moving, generation, left, visit).await?;
-        self.catalog.ensure_table(&table).await?;
-        self.catalog.add_partitions(&table, &[self.partition_at(folder, moving.shown)]).await?;
         // A change that lands after the lease could undo another's.
         if visit.now_ms() + SHOW_MS >= layout.lease_until_ms {
             return Err(Failure::passing("OutOfTime", format!("the lease is nearly over; {folder} stays where it is")));
         }
         let shown = self.partition_at(folder, generation);
-        let show = self.catalog.move_to(&table.name, &shown);
-        let show = tokio::time::timeout(Duration::from_millis(SHOW_MS), show).await;
+        let show = tokio::time::timeout(Duration::from_millis(SHOW_MS), self.show(&table, &shown)).await;
         show.unwrap_or_else(|_| Err(Failure::passing("NoAnswer", "the catalog does not answer")))?;
         let settled = |layout: &Layout| settle(layout, folder, generation, visit.now_ms());
         let (after, is_settled) = self.change_layout(layout.clone(), settled).await?;
@@ -121,6 +119,18 @@ impl Ingest {
         }
         *layout = after;
         Ok(compacted)
+    }
+
+    /// Lets readers find a partition in its new place.
+    async fn show(&self, table: &Table, shown: &Partition) -> Result<(), Failure> {
+        match self.catalog.move_to(&table.name, shown).await {
+            // Its rows were committed before there was a catalog, or somebody dropped the table.
+            Err(failure) if failure.code == "NoSuchPartition" => {
+                self.catalog.ensure_table(table).await?;
+                self.catalog.add_partitions(table, std::slice::from_ref(shown)).await
+            }
+            moved => moved,
+        }
     }
 
     /// Puts all that is committed of a partition into its folder of this generation. `left`: files that are not.

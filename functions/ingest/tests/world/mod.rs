@@ -9,10 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use async_trait::async_trait;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
-use weir_alerts::Publisher;
 use weir_catalog::MemoryCatalog;
 use weir_command::Location;
 use weir_delivery::Failure;
@@ -24,38 +22,16 @@ use weir_ledger::batch::{Book, MemoryBook};
 use weir_ledger::layout::MemoryLayouts;
 use weir_ledger::positions::{Manifest, MemoryPositions};
 use weir_ledger::{MemoryStore, Writer};
-use weir_mortal::{Fate, Mortal};
+use weir_mortal::{Fate, Mortal, Told};
 use weir_telemetry::Telemetry;
 
 pub(crate) const CLUSTER: &str = "arn:aws:kafka:us-east-1:123456789012:cluster/c/1";
 
-thread_local! {
-    /// Each test has a thread, and each thread a clock.
-    static NOW_MS: std::cell::Cell<u64> = const { std::cell::Cell::new(1_800_000_000_000) };
-}
-
-pub(crate) fn now_ms() -> u64 {
-    NOW_MS.get()
-}
-
-pub(crate) fn pass(ms: u64) {
-    NOW_MS.set(now_ms() + ms);
-}
+pub(crate) use weir_mortal::clock::{now_ms, pass};
 
 pub(crate) const LEASE_MS: u64 = 120_000;
 
 pub(crate) const KEEP_HOURS: u64 = 24;
-
-#[derive(Default)]
-pub(crate) struct Told(pub(crate) Mutex<Vec<String>>);
-
-#[async_trait]
-impl Publisher for Told {
-    async fn publish(&self, subject: &str, text: &str) -> Result<(), Failure> {
-        self.0.lock().unwrap().push(format!("{subject}\n{text}"));
-        Ok(())
-    }
-}
 
 #[derive(Default)]
 pub(crate) struct World {

@@ -87,7 +87,7 @@ async fn a_warehouse_that_is_down_holds_nothing_up_for_long_and_gets_all_when_it
     each_once(&world, 3, "a warehouse that is down").await;
     let waiting = lane(&world).await;
     assert_eq!((waiting.phase, waiting.to_load.len(), world.warehouse.loads()), (Phase::Idle, 3, 9));
-    let told = world.told.0.lock().unwrap().join("\n");
+    let told = world.told.all().join("\n");
     for word in ["public.page_logs_sums", "FAILED: no room", "weir batch load page_logs"] {
         assert!(told.contains(word), "{word}: {told}");
     }
@@ -114,7 +114,7 @@ async fn a_run_that_can_not_be_loaded_holds_up_no_other_and_can_be_given_up() {
     let left = lane(&world).await;
     assert_eq!((left.phase, left.to_load.len(), left.to_load[0].run == broken), (Phase::Idle, 1, true));
     assert_eq!(world.warehouse.rows.lock().unwrap().len(), 3);
-    assert_eq!(world.told.0.lock().unwrap().len(), 1, "said once");
+    assert_eq!(world.told.all().len(), 1, "said once");
     let without = |run: &str| json!({"dataset": "page_logs", "load": {"without": run}});
     assert!(world.deliver(&without("other")).await["error"].as_str().is_some());
     let told = world.deliver(&without(&broken)).await;
@@ -129,7 +129,7 @@ async fn a_load_whose_answer_is_lost_is_the_same_load() {
     settle(&world, false).await;
     all_loaded(&world, "five answers lost").await;
     assert_eq!(world.warehouse.loads(), 1);
-    let told = world.told.0.lock().unwrap().join("");
+    let told = world.told.all().join("");
     assert_eq!(told.matches("is not known").count(), 1, "someone is told meanwhile: {told}");
 }
 

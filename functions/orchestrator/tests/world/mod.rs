@@ -10,13 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use weir_alerts::Publisher;
 use weir_command::Location;
 use weir_delivery::Failure;
 use weir_lake::{Lake, MemoryLake};
 use weir_ledger::batch::{Book, MemoryBook};
 use weir_ledger::{Ledger, MemoryStore, Writer};
-use weir_mortal::{Fate, Mortal};
+use weir_mortal::{Fate, Mortal, Told};
 use weir_orchestrator::config::Config;
 use weir_orchestrator::spark::{Seen, Spark, SparkState, Start};
 use weir_orchestrator::warehouse::Warehouse;
@@ -25,18 +24,7 @@ use weir_telemetry::Telemetry;
 
 use warehouse::{MortalWarehouse, WarehouseTwin};
 
-thread_local! {
-    /// Each test has a thread, and each thread a clock.
-    static NOW_MS: std::cell::Cell<u64> = const { std::cell::Cell::new(1_800_000_000_000) };
-}
-
-pub(crate) fn now_ms() -> u64 {
-    NOW_MS.get()
-}
-
-pub(crate) fn pass(ms: u64) {
-    NOW_MS.set(now_ms() + ms);
-}
+pub(crate) use weir_mortal::clock::{now_ms, pass};
 
 /// A run that was started.
 #[derive(Debug, Clone)]
@@ -157,18 +145,6 @@ async fn read(lake: &MemoryLake, uri: &str) -> Value {
     let at = Location::parse(uri).unwrap();
     let info = lake.head(&at).await.unwrap();
     serde_json::from_slice(&lake.get(&at, None, 0, info.size).await.unwrap()).unwrap()
-}
-
-/// What people were told.
-#[derive(Default)]
-pub(crate) struct Told(pub(crate) Mutex<Vec<String>>);
-
-#[async_trait]
-impl Publisher for Told {
-    async fn publish(&self, subject: &str, text: &str) -> Result<(), Failure> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{subject}\n{text}"));
-        Ok(())
-    }
 }
 
 /// All of it.

@@ -1,5 +1,3 @@
-#![allow(clippy::indexing_slicing)]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
