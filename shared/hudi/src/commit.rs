@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// A commit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Commit {
     /// Files that were written, by partition.
@@ -20,6 +20,9 @@ pub struct Commit {
     /// `UPSERT`.
     #[serde(default = "unknown")]
     pub operation_type: String,
+    /// File groups that are no longer, by partition: of commits that replace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub partition_to_replace_file_ids: BTreeMap<String, Vec<String>>,
 }
 
 fn unknown() -> String {
@@ -90,9 +93,9 @@ mod tests {
         let stat = WriteStat { file_id: "f-0".into(), prev_commit: NO_COMMIT.into(), ..WriteStat::default() };
         let commit = Commit {
             partition_to_write_stats: [("dt=2024-05-01".to_owned(), vec![stat])].into(),
-            compacted: false,
             extra_metadata: [("schema".to_owned(), "{}".to_owned())].into(),
             operation_type: "UPSERT".to_owned(),
+            ..Commit::default()
         };
         let text = serde_json::to_string(&commit).unwrap();
         let expected = concat!(

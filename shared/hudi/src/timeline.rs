@@ -142,6 +142,12 @@ impl Timeline {
         self.entries.iter().filter(seen).map(|entry| &entry.instant)
     }
 
+    /// Instants that are to be kept.
+    pub fn savepoints(&self) -> impl Iterator<Item = &Instant> {
+        let kept = |entry: &&Entry| entry.state == State::Completed && entry.action == Action::Savepoint;
+        self.entries.iter().filter(kept).map(|entry| &entry.instant)
+    }
+
     /// The instant of what is done next: now, or behind all that was, should the clock be slow.
     pub fn next(&self, now_ms: i64) -> Option<Instant> {
         let last = self.entries.last().map(|entry| &entry.instant);

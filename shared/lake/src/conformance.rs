@@ -54,6 +54,13 @@ async fn reads(lake: &dyn Lake, under: &Location) -> Result<(), String> {
     lake.delete(std::slice::from_ref(&free)).await.map_err(|failure| failure.reason)?;
     expect("a new object", lake.put_new(&free, Bytes::from_static(b"new"), "text/csv").await, ())?;
     expect("is there", lake.get(&free, None, 0, 3).await, Bytes::from_static(b"new"))?;
+    let etag = lake.head(&free).await.map_err(|failure| failure.reason)?.etag;
+    expect("in its place", lake.put_if(&free, &etag, Bytes::from_static(b"other"), "text/csv").await, ())?;
+    expect("is another", lake.get(&free, None, 0, 5).await, Bytes::from_static(b"other"))?;
+    let late = lake.put_if(&free, &etag, Bytes::from_static(b"late"), "text/csv").await;
+    expect_code("in the place of one that changed", late, "PreconditionFailed")?;
+    let nothing = lake.put_if(&under.join("nothing"), &etag, Bytes::from_static(b"x"), "text/csv").await;
+    expect_code("in the place of nothing", nothing, "NoSuchKey")?;
     expect_code("head of nothing", lake.head(&under.join("nothing")).await, "NoSuchKey")?;
     expect_code("read of nothing", lake.get(&under.join("nothing"), None, 0, 1).await, "NoSuchKey")?;
     let elsewhere = Location::parse("s3://weir-no-such-bucket/x").map_err(|error| error.to_string())?;

@@ -6,7 +6,7 @@
 //!
 //! Why not the `object_store` crate here: it would bring a second HTTP and TLS stack and a second set of credentials
 //! into every function beside the SDK that server-side copy needs anyway, and start-up and package size are numbers we
-//! hold. Hudi, which needs local disk as well, is where it will earn its place.
+//! hold.
 
 #[cfg(feature = "s3")]
 mod aws;
@@ -104,6 +104,10 @@ pub trait Lake: Send + Sync + 'static {
     /// Writes a whole object if there is none; `PreconditionFailed` if there is. One whose answer was lost fails the same way when it
     /// is repeated.
     async fn put_new(&self, at: &Location, bytes: Bytes, content_type: &str) -> Result<(), Failure>;
+
+    /// Writes a whole object in the place of one that still has this etag; `PreconditionFailed` if it changed, `NoSuchKey` if it is gone.
+    /// One whose answer was lost fails when it is repeated.
+    async fn put_if(&self, at: &Location, etag: &str, bytes: Bytes, content_type: &str) -> Result<(), Failure>;
 
     /// Removes objects; those that aren't there are no error.
     async fn delete(&self, all: &[Location]) -> Result<(), Failure>;

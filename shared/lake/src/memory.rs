@@ -133,6 +133,15 @@ impl Lake for MemoryLake {
         }
     }
 
+    async fn put_if(&self, at: &Location, etag: &str, bytes: Bytes, content_type: &str) -> Result<(), Failure> {
+        let attributes = Attributes { content_type: Some(content_type.to_owned()), ..Attributes::default() };
+        let mut state = self.state();
+        match state.object(at)? {
+            there if there.etag == etag => state.store(at, bytes, attributes),
+            _ => Err(Failure::passing("PreconditionFailed", format!("write {at}: the object changed"))),
+        }
+    }
+
     async fn delete(&self, all: &[Location]) -> Result<(), Failure> {
         for at in all {
             self.state().bucket(at)?.remove(at.key());

@@ -159,6 +159,12 @@ impl Lake for S3Lake {
         put.map(|_| ()).map_err(|error| failed("write", at, &error))
     }
 
+    async fn put_if(&self, at: &Location, etag: &str, bytes: Bytes, content_type: &str) -> Result<(), Failure> {
+        let put = self.client.put_object().bucket(at.bucket()).key(at.key()).if_match(etag);
+        let put = put.content_type(content_type).body(ByteStream::from(bytes)).send().await;
+        put.map(|_| ()).map_err(|error| failed("write", at, &error))
+    }
+
     async fn delete(&self, all: &[Location]) -> Result<(), Failure> {
         for some in all.chunk_by(|a, b| a.bucket() == b.bucket()).flat_map(|same| same.chunks(DELETE_AT_ONCE)) {
             let Some(first) = some.first() else { continue };

@@ -1,0 +1,206 @@
+//! A table on the lake: made, opened, looked at.
+
+use std::sync::Arc;
+
+use arrow_schema::{Schema, SchemaRef};
+use bytes::Bytes;
+use weir_command::Location;
+use weir_delivery::Failure;
+use weir_lake::{Lake, ObjectInfo};
+
+use crate::commit::Commit;
+use crate::schema::{from_avro, to_avro};
+use crate::settings::Settings;
+use crate::timeline::{Action, Instant, State};
+use crate::view::View;
+
+/// Where a table is, and by whom it is reached.
+#[derive(Clone)]
+pub struct Place {
+    /// The object store.
+    pub lake: Arc<dyn Lake>,
+    /// The table's folder.
+    pub at: Location,
+}
+
+/// A table as it was found.
+pub struct Table {
+    /// Where.
+    pub place: Place,
+    /// What it was made with.
+    pub settings: Settings,
+    /// Its columns as of the last commit, without Hudi's own.
+    pub schema: SchemaRef,
+    /// What lies in its folder.
+    pub view: View,
+}
+
+/// Members of a commit that are ours begin so.
+const OWN: &str = "weir.";
+
+impl Place {
+    /// An object of the table.
+    pub fn join(&self, path: &str) -> Location {
+        self.at.as_prefix().join(path)
+    }
+
+    /// A file of the timeline.
+    pub(crate) fn hoodie(&self, name: &str) -> Location {
+        self.join(&format!(".hoodie/{name}"))
+    }
+
+    pub(crate) async fn list(&self) -> Result<Vec<ObjectInfo>, Failure> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.lake.list(&self.at.as_prefix(), after.as_deref()).await?;
+            after = page.objects.last().map(|object| object.location.key().to_owned());
+            all.extend(page.objects);
+            if !page.more || after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// A whole object; nothing if there is none.
+    pub(crate) async fn read(&self, at: &Location) -> Result<Option<Bytes>, Failure> {
+        let info = match self.lake.head(at).await {
+            Err(failure) if failure.code == "NoSuchKey" => return Ok(None),
+            info => info?,
+        };
+        self.lake.get(at, Some(&info.etag), 0, info.size).await.map(Some)
+    }
+
+    pub(crate) async fn put(&self, name: &str, text: impl Into<Bytes>) -> Result<(), Failure> {
+        self.lake.put(&self.hoodie(name), text.into(), "application/json").await
+    }
+}
+
+impl Table {
+    /// Makes a table, if there is none. Another may make it at the same time: then it is that one's.
+    ///
+    /// # Errors
+    /// The lake's; `HudiSchema`, `HudiRefused`: columns that have no place in such a table.
+    pub async fn create(place: &Place, settings: &Settings, schema: &Schema) -> Result<(), Failure> {
+        let text = settings.properties(schema)?;
+        let at = place.hoodie("hoodie.properties");
+        match place.lake.put_new(&at, Bytes::from(text), "text/plain").await {
+            Err(failure) if failure.code == "PreconditionFailed" => Ok(()),
+            made => made,
+        }
+    }
+
+    /// Opens a table; nothing if there is none.
+    ///
+    /// # Errors
+    /// The lake's; `HudiRefused`: why it is left alone.
+    pub async fn open(place: &Place) -> Result<Option<Self>, Failure> {
+        let Some(properties) = place.read(&place.hoodie("hoodie.properties")).await? else { return Ok(None) };
+        let (settings, created) = Settings::read(&properties)?;
+        let mut view = View::of(&place.at, place.list().await?);
+        refuse_strangers(&settings, &view)?;
+        for instant in replacing(&view) {
+            let commit = read_commit(place, &instant, "replacecommit").await?;
+            for (partition, groups) in commit.partition_to_replace_file_ids {
+                view.replaced.extend(groups.into_iter().map(|group| ((partition.clone(), group), instant.clone())));
+            }
+        }
+        let mut table = Self { place: place.clone(), settings, schema: Arc::new(Schema::empty()), view };
+        let committed = table.newest(|commit| commit.extra_metadata.get("schema").cloned()).await?;
+        let Some(avro) = committed.or(created) else {
+            let reason = format!(
+                "the table {} has no schema: neither its commits nor its properties say one",
+                table.settings.name
+            );
+            return Err(Failure::user("HudiRefused", reason));
+        };
+        table.schema = from_avro(&avro)?;
+        Ok(Some(table))
+    }
+
+    /// What the newest commit that says so says.
+    async fn newest<T>(&self, find: impl Fn(&Commit) -> Option<T>) -> Result<Option<T>, Failure> {
+        for instant in self.view.timeline.commits().rev() {
+            if let Some(found) = find(&self.commit_at(instant).await?) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a commit did.
+    ///
+    /// # Errors
+    /// The lake's; `HudiCommit`: it can't be read.
+    pub async fn commit_at(&self, instant: &Instant) -> Result<Commit, Failure> {
+        let replaces = |entry: &&crate::timeline::Entry| entry.instant == *instant && entry.action == Action::Replace;
+        let is_replace = self.view.timeline.entries().iter().any(|entry| replaces(&entry));
+        read_commit(&self.place, instant, if is_replace { "replacecommit" } else { "commit" }).await
+    }
+
+    /// Members of our own in the newest commit that has any: another's commits have none.
+    ///
+    /// # Errors
+    /// The lake's.
+    pub async fn own_members(&self) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+        let own = |commit: &Commit| {
+            let all: std::collections::BTreeMap<_, _> = commit
+                .extra_metadata
+                .iter()
+                .filter_map(|(key, value)| Some((key.strip_prefix(OWN)?.to_owned(), value.clone())))
+                .collect();
+            (!all.is_empty()).then_some(all)
+        };
+        Ok(self.newest(own).await?.unwrap_or_default())
+    }
+
+    /// What a commit says beside its files: the schema, and members of our own.
+    pub(crate) fn members(
+        &self,
+        schema: &Schema,
+        own: &std::collections::BTreeMap<String, String>,
+    ) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+        let own = own.iter().map(|(key, value)| (format!("{OWN}{key}"), value.clone()));
+        Ok(own.chain([("schema".to_owned(), to_avro(schema, &self.settings.name)?)]).collect())
+    }
+}
+
+async fn read_commit(place: &Place, instant: &Instant, action: &str) -> Result<Commit, Failure> {
+    let at = place.hoodie(&format!("{instant}.{action}"));
+    let Some(text) = place.read(&at).await? else {
+        return Err(Failure::passing("HudiCommit", format!("{at} is gone: another writer trimmed the timeline")));
+    };
+    serde_json::from_slice(&text).map_err(|error| Failure::user("HudiCommit", format!("{at} can't be read: {error}")))
+}
+
+fn replacing(view: &View) -> Vec<Instant> {
+    let entries = view.timeline.entries().iter();
+    let done = entries.filter(|entry| entry.action == Action::Replace && entry.state == State::Completed);
+    done.map(|entry| entry.instant.clone()).collect()
+}
+
+/// What others do to a table that is not kept right here.
+fn refuse_strangers(settings: &Settings, view: &View) -> Result<(), Failure> {
+    let refuse =
+        |why: String| Err(Failure::user("HudiRefused", format!("the table {} is left alone: {why}", settings.name)));
+    if view.has_metadata_table {
+        return refuse("it has a metadata table (.hoodie/metadata), whose readers would miss what is written here; set hoodie.metadata.enable=false in its writers and remove it".to_owned());
+    }
+    for entry in view.timeline.entries() {
+        match (&entry.action, entry.state) {
+            (Action::Other(action), _) => {
+                return refuse(format!(
+                    "its timeline has a {action} ({}), which copy-on-write tables of version 6 don't have",
+                    entry.instant
+                ));
+            }
+            (Action::Replace, State::Requested | State::Inflight) => {
+                return refuse(format!(
+                    "somebody is replacing its file groups ({}); let that finish, or roll it back",
+                    entry.instant
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! Changes of rows: looked for, decided on, and made ready to be committed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt};
+use weir_delivery::Failure;
+
+use crate::base::adapt;
+use crate::keys::{partition_paths, record_keys};
+use crate::locate::{KeyCache, Keys, look};
+use crate::names::{bucket_in, bucket_of};
+use crate::plan::{Counts, Found, Group, Known, Sizes, Target, Wanted, plan};
+use crate::schema::evolve;
+use crate::table::Table;
+use crate::view::Slice;
+
+/// Changes, one a key at most.
+#[derive(Debug, Clone)]
+pub struct Changes {
+    /// The rows as they are to be. Of one that goes only the columns of its key and of the ordering are looked at.
+    pub rows: RecordBatch,
+    /// Which of them are to go.
+    pub deletes: Vec<bool>,
+}
+
+/// How much is done at a time, and how large files become.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Files are filled up to about this size.
+    pub target_bytes: u64,
+    /// Slices are written at a time as long as all that is in memory for them is not more than this.
+    pub memory_bytes: u64,
+    /// What putting a small object takes at most, with all repeats.
+    pub put_ms: u64,
+    /// How long a request may be under way inside of S3.
+    pub settle_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { target_bytes: 32 << 20, memory_bytes: 256 << 20, put_ms: 20_000, settle_ms: 1_000 }
+    }
+}
+
+/// Files whose keys are read at a time.
+const LOOKED_AT_ONCE: usize = 8;
+
+/// Bytes of a row, where no file says it.
+const ROW_BYTES: u64 = 128;
+
+/// Changes that can be committed.
+pub struct Prepared {
+    pub(crate) schema: SchemaRef,
+    pub(crate) rows: RecordBatch,
+    pub(crate) keys: Vec<String>,
+    pub(crate) work: Vec<Work>,
+    /// What becomes of them.
+    pub counts: Counts,
+}
+
+/// A group, and where it is.
+pub(crate) struct Work {
+    pub(crate) group: Group,
+    pub(crate) partition: String,
+    pub(crate) old: Option<Slice>,
+    pub(crate) bucket: Option<u32>,
+}
+
+impl Prepared {
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.work.is_empty()
+    }
+
+    /// The partitions that get files.
+    pub fn partitions(&self) -> BTreeSet<&str> {
+        self.work.iter().map(|work| work.partition.as_str()).collect()
+    }
+
+    /// The table's columns from this commit on.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+}
+
+fn broken(error: arrow_schema::ArrowError) -> Failure {
+    Failure::internal("HudiRows", error.to_string())
+}
+
+impl Table {
+    /// Finds out what has to be written for these changes. Nothing is written yet.
+    ///
+    /// # Errors
+    /// The lake's; `HudiSchemaChange`, `HudiKey`, `HudiChanges`: changes that can't be made to this table; `HudiFile`.
+    pub async fn prepare(&self, changes: &Changes, cache: &KeyCache, limits: &Limits) -> Result<Prepared, Failure> {
+        let settings = &self.settings;
+        let schema = evolve(&self.schema, &changes.rows.schema())?;
+        let rows = adapt(&changes.rows, &schema).map_err(broken)?;
+        let keys = record_keys(&rows, &settings.key)?;
+        let paths = partition_paths(&rows, settings.partition.as_deref())?;
+        let (ordering, field) =
+            match (rows.column_by_name(&settings.ordering), schema.field_with_name(&settings.ordering)) {
+                (Some(column), Ok(field)) => (Arc::clone(column), field.clone()),
+                _ => return Err(Failure::user("HudiKey", format!("the rows have no column `{}`", settings.ordering))),
+            };
+        let looked_for = Arc::new(Keys::new(&keys, ordering));
+        if looked_for.by_key.len() != keys.len() || changes.deletes.len() != keys.len() {
+            return Err(Failure::internal(
+                "HudiChanges",
+                "there are several changes of one key, or fewer marks than rows",
+            ));
+        }
+        let slices = self.view.slices(None);
+        cache.retain(&self.place.at.to_string(), &slices);
+        let buckets = settings.buckets;
+        let wanted: Vec<Wanted> = keys
+            .iter()
+            .zip(&paths)
+            .zip(&changes.deletes)
+            .map(|((key, partition), is_delete)| Wanted {
+                partition: partition.clone(),
+                is_delete: *is_delete,
+                bucket: buckets.map(|buckets| bucket_of(key, buckets)),
+            })
+            .collect();
+        let mut known: Vec<Known> = slices.iter().map(|slice| known_of(slice, buckets.is_some())).collect();
+        if let Some(stray) = known.iter().position(|slice| buckets.is_some() && slice.bucket.is_none()) {
+            let at = slices.get(stray).map(|slice| slice.object.location.to_string()).unwrap_or_default();
+            return Err(Failure::user(
+                "HudiRefused",
+                format!("{at} is no bucket's, and the table has {} of them", buckets.unwrap_or(0)),
+            ));
+        }
+        let touched: BTreeSet<Option<u32>> = wanted.iter().map(|want| want.bucket).collect();
+        let mut looks: Vec<BoxFuture<'_, Result<_, Failure>>> = Vec::new();
+        for (n, slice) in slices.iter().copied().enumerate() {
+            if known.get(n).is_some_and(|slice| touched.contains(&slice.bucket)) {
+                let (looked_for, field) = (&looked_for, &field);
+                looks.push(Box::pin(async move { Ok((n, look(&self.place, slice, looked_for, field, cache).await?)) }));
+            }
+        }
+        let hits: Vec<_> = futures::stream::iter(looks).buffer_unordered(LOOKED_AT_ONCE).try_collect().await?;
+        let mut found = Vec::new();
+        for (slice, hits) in hits {
+            if let Some(known) = known.get_mut(slice) {
+                known.rows = Some(hits.rows);
+            }
+            found.extend(hits.found.into_iter().map(|(row, change, is_newer)| Found { change, slice, row, is_newer }));
+        }
+        let sizes = Sizes { target_bytes: limits.target_bytes, row_bytes: ROW_BYTES };
+        let (groups, counts) = plan(&wanted, &known, &found, sizes);
+        let work = groups.into_iter().filter_map(|group| {
+            let (old, partition, bucket) = match &group.target {
+                Target::Slice(slice) => {
+                    let slice = *slices.get(*slice)?;
+                    (Some(slice.clone()), slice.partition.clone(), None)
+                }
+                Target::New { partition, bucket } => (None, partition.clone(), *bucket),
+            };
+            Some(Work { group, partition, old, bucket })
+        });
+        let work = work.collect();
+        Ok(Prepared { schema, rows, keys, work, counts })
+    }
+}
+
+fn known_of(slice: &Slice, has_buckets: bool) -> Known {
+    Known {
+        partition: slice.partition.clone(),
+        bytes: slice.object.size,
+        rows: None,
+        bucket: has_buckets.then(|| bucket_in(&slice.base.file_id)).flatten(),
+    }
+}

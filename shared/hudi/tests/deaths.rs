@@ -1,0 +1,179 @@
+//! A writer that dies or stalls at any call: readers see the table before or after, and the next writer cleans up.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod world;
+
+use std::sync::Arc;
+
+use weir_hudi::BUSY;
+use weir_hudi::timeline::Instant;
+use weir_mortal::Fate;
+use weir_mortal::clock::{now_ms, pass};
+use world::{LEASE_MS, Put, Rows, World, apply, gone, put, settings};
+
+const AFTER_LEASE_MS: u64 = LEASE_MS + 10_000;
+
+fn first() -> Vec<Put> {
+    vec![put(1, "a", "one", 1), put(2, "a", "two", 1), put(3, "b", "three", 1)]
+}
+
+/// Updates, moves, deletes, and a new partition.
+fn second() -> Vec<Put> {
+    vec![put(1, "a", "one again", 5), put(2, "b", "two moves", 5), gone(3, 5), put(4, "c", "four", 5)]
+}
+
+fn third() -> Vec<Put> {
+    vec![put(1, "c", "one moves", 7), put(5, "d", "five", 7)]
+}
+
+async fn world() -> (World, Rows) {
+    let world = World::new(settings(true, None));
+    let mut rows = Rows::new();
+    apply(&mut rows, &first());
+    world.process(&Arc::default()).commit("first", &first(), None).await.unwrap();
+    pass(1_000);
+    (world, rows)
+}
+
+/// Nothing is left of anybody who did not finish.
+async fn is_tidy(world: &World, what: &str) {
+    let table = world.table().await;
+    assert_eq!(table.view.timeline.pending().count(), 0, "{what}");
+    assert_eq!(table.view.orphans().count(), 0, "{what}");
+}
+
+#[tokio::test]
+async fn killed_at_any_call() {
+    for done in [false, true] {
+        for n in 1.. {
+            let what = format!("call {n}, done: {done}");
+            let (world, old) = world().await;
+            let mut new = old.clone();
+            apply(&mut new, &second());
+            let fate = Arc::new(Fate::default());
+            fate.set(n, done);
+            let ended = world.process(&fate).commit("second", &second(), None).await;
+            let seen = world.rows(None).await;
+            assert!(seen == old || seen == new, "{what}: neither before nor after");
+            if ended.is_ok() {
+                assert_eq!(seen, new, "{what}: it was said to be done");
+            }
+            if !fate.has_come() {
+                assert!(n > 15, "there were {n} calls");
+                break;
+            }
+            // The lease is kept: nobody else writes before it is over.
+            let early = world.process(&Arc::default()).commit("early", &third(), None).await;
+            pass(AFTER_LEASE_MS);
+            let mut last = seen;
+            apply(&mut last, &third());
+            if let Err(failure) = early {
+                assert_eq!(failure.code, BUSY, "{what}");
+                world.process(&Arc::default()).commit("third", &third(), None).await.unwrap();
+            }
+            assert_eq!(world.rows(None).await, last, "{what}");
+            is_tidy(&world, &what).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn killed_at_any_call_while_it_cleans_up_after_another() {
+    for kept in [None, Some(500)] {
+        for n in 1.. {
+            let (world, _) = world().await;
+            let fate = Arc::new(Fate::default());
+            // Files are there, and no commit.
+            fate.set(20, false);
+            let killed = world.process(&fate).commit("second", &second(), None).await;
+            assert_eq!(killed.unwrap_err().code, "Killed");
+            pass(AFTER_LEASE_MS);
+            let mut rows = world.rows(None).await;
+            fate.revive();
+            fate.set(n, n % 2 == 0);
+            let (before, _) = (rows.clone(), apply(&mut rows, &third()));
+            let _ = world.process(&fate).commit("third", &third(), kept).await;
+            let seen = world.rows(None).await;
+            assert!(seen == before || seen == rows, "call {n}");
+            pass(AFTER_LEASE_MS);
+            world.process(&Arc::default()).commit("fourth", &third(), kept).await.unwrap();
+            assert_eq!(world.rows(None).await, rows, "call {n}");
+            is_tidy(&world, &format!("call {n}")).await;
+            if !fate.has_come() || n > 60 {
+                break;
+            }
+        }
+    }
+}
+
+/// One stalls past its lease, another commits, and the first goes on: what was acknowledged is there, and stays.
+#[tokio::test]
+async fn stalled_at_any_call() {
+    for n in 1.. {
+        let what = format!("call {n}");
+        let (world, mut rows) = world().await;
+        let fate = Arc::new(Fate::default());
+        fate.stall(n);
+        let process = world.process(&fate);
+        let stalled = tokio::spawn(async move { process.commit("second", &second(), Some(1)).await });
+        let is_stalled = tokio::select! {
+            () = fate.stalled() => true,
+            () = until_finished(&stalled) => false,
+        };
+        if !is_stalled {
+            assert!(n > 15 && stalled.await.unwrap().is_ok(), "there were {n} calls");
+            break;
+        }
+        pass(AFTER_LEASE_MS);
+        world.process(&Arc::default()).commit("third", &third(), None).await.unwrap();
+        let between = world.rows(None).await;
+        fate.go_on();
+        let acknowledged = stalled.await.unwrap().is_ok();
+        let seen = world.rows(None).await;
+        assert_eq!(seen, between, "{what}: what goes on late changes nothing any more");
+        let mut both = rows.clone();
+        apply(&mut both, &second());
+        apply(&mut both, &third());
+        apply(&mut rows, &third());
+        assert!(seen == both || seen == rows && !acknowledged, "{what}: acknowledged: {acknowledged}");
+        // Others write on, old slices go and the timeline is trimmed: what was left over never comes to light.
+        for round in 0..15 {
+            pass(AFTER_LEASE_MS);
+            let change = [put(100 + round, "a", "more", 1)];
+            world.process(&Arc::default()).commit(&round.to_string(), &change, Some(2 * AFTER_LEASE_MS)).await.unwrap();
+        }
+        let mut last = world.rows(None).await;
+        last.retain(|id, _| *id < 100);
+        assert_eq!(last, seen, "{what}: much later");
+        is_tidy(&world, &what).await;
+        assert!(world.objects().await.iter().all(|key| !key.contains("/.temp/")), "{what}");
+        let first = world.table().await.view.timeline.commits().next().cloned().unwrap();
+        assert!(first > Instant::of((now_ms() - 15 * AFTER_LEASE_MS) as i64).unwrap(), "{what}: it was trimmed");
+    }
+}
+
+async fn until_finished<T>(task: &tokio::task::JoinHandle<T>) {
+    while !task.is_finished() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn two_at_once_take_turns() {
+    let (world, mut rows) = world().await;
+    let (one, other) = (world.process(&Arc::default()), world.process(&Arc::default()));
+    let (changes, more) = (second(), third());
+    let (first, second) = tokio::join!(one.commit("one", &changes, None), other.commit("other", &more, None));
+    // One of them at least was told to come again.
+    let refused = [first.as_ref().err(), second.as_ref().err()].into_iter().flatten();
+    assert!(refused.clone().all(|failure| failure.code == BUSY), "{:?}", refused.collect::<Vec<_>>());
+    if first.is_ok() {
+        apply(&mut rows, &changes);
+    }
+    if second.is_ok() {
+        apply(&mut rows, &more);
+    }
+    assert!(first.is_ok() || second.is_ok());
+    assert_eq!(world.rows(None).await, rows);
+}
