@@ -7,7 +7,6 @@ It listens at WEIR_LOCAL_PORT + 2 (4568).
 """
 
 import concurrent.futures
-import hashlib
 import os
 import pathlib
 import shutil
@@ -16,13 +15,12 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
+
+from central import fetch
 
 HERE = pathlib.Path(__file__).parent
 # Of Kafka 4.3.1: of 4.4.0 a part (kafka-tools-api) is not on Maven Central.
 PINNED = HERE / "kafka.jars"
-CENTRAL = "https://repo1.maven.org/maven2/"
-JARS = pathlib.Path.home() / ".cache" / "weir-tools" / "jars"
 FOLDER = HERE.parent / "target" / "local" / "kafka"
 PORT = int(os.environ.get("WEIR_LOCAL_PORT", "4566")) + 2
 PATIENCE_S = 60
@@ -43,22 +41,6 @@ group.initial.rebalance.delay.ms=0
 group.consumer.min.session.timeout.ms=1000
 group.min.session.timeout.ms=1000
 """
-
-
-def fetch(line):
-    wanted, _, path = line.partition("  ")
-    jar = JARS / path.rpartition("/")[2]
-    if jar.exists() and hashlib.sha256(jar.read_bytes()).hexdigest() == wanted:
-        return jar
-    with urllib.request.urlopen(CENTRAL + path, timeout=60) as answer:
-        content = answer.read()
-    found = hashlib.sha256(content).hexdigest()
-    if found != wanted:
-        sys.exit(f"{CENTRAL}{path} has the SHA-256 {found}, not {wanted} as local/kafka.jars says")
-    part = jar.with_suffix(f".{os.getpid()}")
-    part.write_bytes(content)
-    part.rename(jar)
-    return jar
 
 
 def answers():
@@ -95,9 +77,8 @@ def start():
     stop()
     if answers():
         sys.exit(f"port {PORT} is in use by something else; stop it, or choose another WEIR_LOCAL_PORT")
-    JARS.mkdir(parents=True, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        jars = list(pool.map(fetch, PINNED.read_text().splitlines()))
+        jars = list(pool.map(lambda line: fetch(line, PINNED), PINNED.read_text().splitlines()))
     shutil.rmtree(FOLDER / "data", ignore_errors=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
     properties = FOLDER / "server.properties"

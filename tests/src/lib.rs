@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod function;
+pub mod hudi;
 pub mod kafka;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@
 //! And on the lake:
 //! * [`Table`]: made and opened. [`Lease`]: who writes to it.
 //! * [`Table::prepare`] looks for the changes' keys, and decides; [`Table::write`] commits.
+//! * [`Table::rows`] reads, [`Table::verify`] checks everything.
 //! * [`Table::open_to_write`] takes back what dead writers left; [`Table::keep_since`] deletes what is old.
 //!
 //! Terms are Hudi's ("Apache Hudi technical specification", version 6): an *instant* is an action at a time, a *file group* the
@@ -33,6 +34,7 @@ mod table;
 pub mod timeline;
 mod upkeep;
 mod upsert;
+mod verify;
 pub mod view;
 mod write;
 
@@ -42,4 +44,5 @@ pub use plan::Counts;
 pub use table::{Place, Table};
 pub use upkeep::Kept;
 pub use upsert::{Changes, Limits, Prepared};
+pub use verify::Verdict;
 pub use write::{Committed, TOO_LATE};

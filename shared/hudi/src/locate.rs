@@ -81,7 +81,7 @@ impl Keys {
     }
 }
 
-fn hash(key: &str) -> u128 {
+pub(crate) fn hash(key: &str) -> u128 {
     XxHash3_128::oneshot(key.as_bytes())
 }
 

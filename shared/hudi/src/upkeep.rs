@@ -6,10 +6,11 @@ use std::time::Duration;
 use weir_command::Location;
 use weir_delivery::Failure;
 
+use crate::lease::Lease;
 use crate::table::{Place, Table};
 use crate::timeline::{Action, Entry, Instant, State};
 use crate::upsert::Limits;
-use crate::write::fence_of;
+use crate::write::{TOO_LATE, fence_of};
 
 /// The newest commits that stay on the timeline, however old they are.
 const LEAST_COMMITS: usize = 10;
@@ -29,10 +30,20 @@ impl Table {
     /// Opens a table whose lease is ours, and takes back what others left.
     ///
     /// # Errors
-    /// As of [`Table::open`].
-    pub async fn open_to_write(place: &Place, limits: &Limits) -> Result<Option<Self>, Failure> {
+    /// As of [`Table::open`]; `HudiTooLate`: the lease is over.
+    pub async fn open_to_write(
+        place: &Place,
+        lease: &Lease,
+        limits: &Limits,
+        clock: fn() -> u64,
+    ) -> Result<Option<Self>, Failure> {
         loop {
             let Some(table) = Self::open(place).await? else { return Ok(None) };
+            // After the table was looked at: what was begun by then is of nobody who is still at it. Later it may be another's who has the
+            // lease now, and would lose files by it.
+            if lease.left_ms(clock()) == 0 {
+                return Err(Failure::passing(TOO_LATE, format!("the lease of {} is over", place.at)));
+            }
             if !table.roll_back(limits).await? {
                 return Ok(Some(table));
             }

@@ -180,11 +180,11 @@ impl Process {
         changes: &[Put],
         keep_ms: Option<u64>,
     ) -> Result<(Option<Committed>, Counts), Failure> {
-        let table = match Table::open_to_write(&self.place, &self.limits).await? {
+        let table = match Table::open_to_write(&self.place, lease, &self.limits, now_ms).await? {
             Some(table) => table,
             None => {
                 Table::create(&self.place, &self.settings, &schema()).await?;
-                Table::open_to_write(&self.place, &self.limits).await?.unwrap()
+                Table::open_to_write(&self.place, lease, &self.limits, now_ms).await?.unwrap()
             }
         };
         let prepared = table.prepare(&batch(changes), &self.cache, &self.limits).await?;

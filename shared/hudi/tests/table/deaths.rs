@@ -1,16 +1,12 @@
 //! A writer that dies or stalls at any call: readers see the table before or after, and the next writer cleans up.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
-
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::{LEASE_MS, Put, Rows, World, apply, gone, put, settings};
 use weir_hudi::BUSY;
 use weir_hudi::timeline::Instant;
 use weir_mortal::Fate;
 use weir_mortal::clock::{now_ms, pass};
-use world::{LEASE_MS, Put, Rows, World, apply, gone, put, settings};
 
 const AFTER_LEASE_MS: u64 = LEASE_MS + 10_000;
 
@@ -38,9 +34,8 @@ async fn world() -> (World, Rows) {
 
 /// Nothing is left of anybody who did not finish.
 async fn is_tidy(world: &World, what: &str) {
-    let table = world.table().await;
-    assert_eq!(table.view.timeline.pending().count(), 0, "{what}");
-    assert_eq!(table.view.orphans().count(), 0, "{what}");
+    let verdict = world.table().await.verify().await.unwrap();
+    assert_eq!((verdict.broken, verdict.left_over), (vec![], vec![]), "{what}");
 }
 
 #[tokio::test]
@@ -176,4 +171,39 @@ async fn two_at_once_take_turns() {
     }
     assert!(first.is_ok() || second.is_ok());
     assert_eq!(world.rows(None).await, rows);
+}
+
+/// The timeline is trimmed oldest first, and what is half trimmed is no begun commit.
+#[tokio::test]
+async fn killed_at_any_call_while_the_timeline_is_trimmed() {
+    for n in 1.. {
+        let (world, mut rows) = world().await;
+        let mut past = Vec::new();
+        for id in 10..26 {
+            pass(1_000);
+            let change = [put(id, "a", "more", 1)];
+            apply(&mut rows, &change);
+            let done = world.process(&Arc::default()).commit("some", &change, None).await.unwrap();
+            past.push((done.0.unwrap().instant, rows.clone()));
+        }
+        pass(1_000);
+        let fate = Arc::new(Fate::default());
+        fate.set(n, n % 2 == 0);
+        apply(&mut rows, &third());
+        // Kept: what was seen within the last two and a half seconds.
+        let ended = world.process(&fate).commit("second", &third(), Some(2_500)).await;
+        if ended.is_err() {
+            pass(AFTER_LEASE_MS);
+            world.process(&Arc::default()).commit("third", &third(), Some(AFTER_LEASE_MS + 2_500)).await.unwrap();
+        }
+        assert_eq!(world.rows(None).await, rows, "call {n}");
+        for (instant, then) in past.iter().rev().take(2) {
+            assert_eq!(&world.rows(Some(instant)).await, then, "call {n}, as of {instant}");
+        }
+        is_tidy(&world, &format!("call {n}")).await;
+        if !fate.has_come() {
+            assert!(n > 40, "there were {n} calls");
+            break;
+        }
+    }
 }

@@ -1,15 +1,11 @@
 //! The table beside a plain map: whatever changes come, both hold the same rows, now and as of every commit.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::{Put, Rows, World, apply, gone, put, rows_in, settings};
 use proptest::prelude::*;
 use weir_mortal::Fate;
 use weir_mortal::clock::{now_ms, pass};
-use world::{Put, Rows, World, apply, gone, put, rows_in, settings};
 
 fn change() -> impl Strategy<Value = Put> {
     let day = prop_oneof![Just(None), Just(Some("a")), Just(Some("b/=")), Just(Some("c"))];

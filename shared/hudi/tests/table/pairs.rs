@@ -1,0 +1,100 @@
+//! Two writers that stall at any two calls: whatever the one has done when the other goes on, what was acknowledged is there.
+
+use std::sync::Arc;
+
+use crate::world::{LEASE_MS, Put, Rows, World, apply, gone, put, settings};
+use tokio::task::JoinHandle;
+use weir_delivery::Failure;
+use weir_hudi::Committed;
+use weir_mortal::Fate;
+use weir_mortal::clock::pass;
+
+fn first() -> Vec<Put> {
+    vec![put(1, "a", "one", 1), put(2, "a", "two", 1), put(3, "b", "three", 1)]
+}
+
+fn second() -> Vec<Put> {
+    vec![put(1, "a", "one again", 5), put(2, "b", "two moves", 5), gone(3, 5)]
+}
+
+fn third() -> Vec<Put> {
+    vec![put(1, "c", "one moves", 7), put(5, "a", "five", 7)]
+}
+
+type Writing = JoinHandle<Result<Option<Committed>, Failure>>;
+
+/// Begins to commit, until that call, or to the end.
+async fn begin(world: &World, owner: &'static str, changes: Vec<Put>, call: usize) -> (Arc<Fate>, Writing, bool) {
+    let fate = Arc::new(Fate::default());
+    fate.stall(call);
+    let process = world.process(&fate);
+    let writing = tokio::spawn(async move { process.commit(owner, &changes, None).await.map(|done| done.0) });
+    let is_stalled = tokio::select! {
+        () = fate.stalled() => true,
+        () = finished(&writing) => false,
+    };
+    (fate, writing, is_stalled)
+}
+
+async fn finished(writing: &Writing) {
+    while !writing.is_finished() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn stalled_at_any_two_calls() {
+    let mut met = 0;
+    for one in 1.. {
+        for other in 1.. {
+            let what = format!("the one at its call {one}, the other at its call {other}");
+            let world = World::new(settings(true, None));
+            world.process(&Arc::default()).commit("first", &first(), None).await.unwrap();
+            pass(1_000);
+            let (fate, writing, is_stalled) = begin(&world, "second", second(), one).await;
+            if !is_stalled {
+                assert!(one > 15 && met > 200, "{met} pairs");
+                return;
+            }
+            pass(LEASE_MS + 10_000);
+            let (next_fate, next_writing, next_is_stalled) = begin(&world, "third", third(), other).await;
+            met += 1;
+            fate.go_on();
+            let second_done = writing.await.unwrap().is_ok();
+            let between = world.rows(None).await;
+            next_fate.go_on();
+            let third_done = next_writing.await.unwrap().is_ok();
+            let seen = world.rows(None).await;
+            let outcomes =
+                [(false, false), (true, false), (false, true), (true, true)].map(|which| (which, rows(which)));
+            let is_one = |rows: &Rows| outcomes.iter().find(|(_, expected)| expected == rows).map(|(which, _)| *which);
+            let (had_second, had_third) = is_one(&seen).unwrap_or_else(|| panic!("{what}: {seen:?}"));
+            assert!(is_one(&between).is_some(), "{what}: {between:?}");
+            assert!(!second_done || had_second, "{what}: the one's was acknowledged");
+            assert!(!third_done || had_third, "{what}: the other's was acknowledged");
+            // And it goes on.
+            pass(LEASE_MS + 10_000);
+            world.process(&Arc::default()).commit("last", &[put(9, "a", "nine", 1)], None).await.unwrap();
+            assert_eq!(world.table().await.verify().await.unwrap().broken, Vec::<String>::new(), "{what}");
+            let mut last = world.rows(None).await;
+            last.remove(&9);
+            assert_eq!(last, seen, "{what}");
+            if !next_is_stalled {
+                break;
+            }
+        }
+    }
+}
+
+/// The table after these of the two.
+fn rows(which: (bool, bool)) -> Rows {
+    let mut rows = Rows::new();
+    apply(&mut rows, &first());
+    if which.0 {
+        apply(&mut rows, &second());
+    }
+    if which.1 {
+        apply(&mut rows, &third());
+    }
+    rows
+}
