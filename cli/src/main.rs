@@ -11,6 +11,7 @@ mod jobs;
 mod kafka;
 mod produce;
 mod submit;
+mod table;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,8 @@ enum Verb {
     Kafka(kafka::KafkaArgs),
     /// Make few files of the many small ones that Kafka's events become.
     Compact(compact::Compact),
+    /// Hudi tables: what is in them, what was done to them, whether they are whole.
+    Table(table::TableArgs),
     /// Batch runs: what waits, what runs, run now, retry, load.
     Batch(batch::BatchArgs),
     /// Check, show and export dataset contracts.
@@ -145,6 +148,7 @@ async fn run(cli: &Cli) -> Result<(), Stop> {
         Verb::Produce(produce) => produce.run(cli).await,
         Verb::Kafka(kafka) => kafka.run(&Stack::open(cli).await?).await,
         Verb::Compact(compact) => compact.run(&Stack::open(cli).await?).await,
+        Verb::Table(table) => table.run(cli).await,
         Verb::Batch(batch) => batch.run(&Stack::open(cli).await?).await,
         Verb::Contract(contract) => contract.run(),
     }

@@ -41,6 +41,7 @@ mod write;
 pub use lease::{BUSY, Lease};
 pub use locate::KeyCache;
 pub use plan::Counts;
+pub use read::committed_after;
 pub use table::{Place, Table};
 pub use upkeep::Kept;
 pub use upsert::{Changes, Limits, Prepared};

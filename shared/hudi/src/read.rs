@@ -1,8 +1,6 @@
 //! A table's rows: now, as of an instant, and what has changed since one. For tests, the command line and checks; who queries tables
 //! has better readers.
 
-use std::sync::Arc;
-
 use arrow_array::cast::AsArray;
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
@@ -27,17 +25,26 @@ impl Table {
         read.map_err(|error| Failure::internal("Panic", format!("reading a file broke down: {error}")))?
     }
 
+    /// Whether the table as of this instant is still kept.
+    ///
+    /// # Errors
+    /// `HudiAsOf`: it is not, and since when it is.
+    pub fn asks_for(&self, as_of: Option<&Instant>) -> Result<(), Failure> {
+        match (as_of, self.view.timeline.commits().next()) {
+            (Some(asked), Some(first)) if asked < first => {
+                let reason = format!("{} is kept from {first} on, and {asked} is before that", self.place.at);
+                Err(Failure::user("HudiAsOf", reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// All rows, as of an instant or now.
     ///
     /// # Errors
     /// The lake's; `HudiFile`; `HudiAsOf`: what is asked for is no longer kept.
     pub async fn rows(&self, as_of: Option<&Instant>) -> Result<Vec<RecordBatch>, Failure> {
-        if let (Some(asked), Some(first)) = (as_of, self.view.timeline.commits().next())
-            && asked < first
-        {
-            let reason = format!("{} is kept from {first} on, and {asked} is before that", self.place.at);
-            return Err(Failure::user("HudiAsOf", reason));
-        }
+        self.asks_for(as_of)?;
         let mut all = Vec::new();
         for slice in self.view.slices(as_of) {
             all.extend(self.rows_of(slice).await?);
@@ -51,17 +58,19 @@ impl Table {
     /// # Errors
     /// As of [`Table::rows`].
     pub async fn rows_between(&self, after: &Instant, until: Option<&Instant>) -> Result<Vec<RecordBatch>, Failure> {
-        let after = after.to_string();
         let all = self.rows(until).await?;
-        let later = all.iter().map(|rows| {
-            let times = Arc::clone(rows.column(meta_index("_hoodie_commit_time")));
-            let mask: BooleanArray = times
-                .as_string::<i32>()
-                .iter()
-                .map(|time| Some(time.is_some_and(|time| time > after.as_str())))
-                .collect();
-            filter_record_batch(rows, &mask).map_err(|error| Failure::internal("HudiRows", error.to_string()))
-        });
+        let later = all.iter().map(|rows| committed_after(rows, after));
         later.filter(|rows| rows.as_ref().map_or(true, |rows| rows.num_rows() > 0)).collect()
     }
+}
+
+/// Of a table's rows those whose version was committed after that.
+///
+/// # Errors
+/// None but for rows of no table.
+pub fn committed_after(rows: &RecordBatch, after: &Instant) -> Result<RecordBatch, Failure> {
+    let after = after.to_string();
+    let times = rows.column(meta_index("_hoodie_commit_time")).as_string::<i32>();
+    let mask: BooleanArray = times.iter().map(|time| Some(time.is_some_and(|time| time > after.as_str()))).collect();
+    filter_record_batch(rows, &mask).map_err(|error| Failure::internal("HudiRows", error.to_string()))
 }

@@ -34,7 +34,7 @@ async fn what_is_missing_is_named() {
     let gone = world.table().await.view.slices(None)[0].object.location.clone();
     let marks: Vec<_> =
         ["dt=a", "dt=b"].map(|folder| world.place().join(&format!("{folder}/.hoodie_partition_metadata"))).into();
-    world.lake.delete(&[&marks[..], &[gone.clone()]].concat()).await.unwrap();
+    world.lake.delete(&[&marks[..], std::slice::from_ref(&gone)].concat()).await.unwrap();
     let broken = verdict(&world).await.broken;
     assert!(broken.iter().any(|text| text.contains(gone.key()) && text.contains("is gone")), "{broken:?}");
     assert!(broken.iter().any(|text| text.contains("`dt=b` does not say")), "{broken:?}");
