@@ -40,6 +40,7 @@ async fn dynamodb_keeps_the_ledgers_promises() -> Result<(), Failed> {
     weir_ledger::conformance::suite(&own).await?;
     weir_ledger::batch::conformance::suite(&own).await?;
     weir_ledger::positions::conformance::suite(&own).await?;
+    weir_ledger::backlog::conformance::suite(&own).await?;
     Ok(weir_ledger::layout::conformance::suite(&own).await?)
 }
 

@@ -1,13 +1,14 @@
 //! What database change capture says, whoever captures: [`dms`] and [`debezium`] read their messages as the same [`Message`].
 //!
 //! A message is a change of one row, or says something about a table. Values stay the JSON texts that they came as: a number is not
-//! rounded before somebody knows what its column holds.
+//! rounded before somebody knows what its column holds. [`reduce`] leaves of many changes what they come to.
 //!
 //! This crate is pure.
 
 mod debezium;
 mod dms;
 mod place;
+mod reduce;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use std::fmt;
 use serde_json::value::RawValue;
 
 pub use place::{Phase, Place};
+pub use reduce::{Entry, reduce};
 
 /// One message of a change stream.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow_cast::cast;
-use arrow_schema::{DataType, Field, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
@@ -15,7 +15,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::{ColumnPath, SchemaDescriptor, Type};
 use weir_delivery::Failure;
 
-use crate::schema::{META_COLUMNS, to_avro, with_meta};
+use crate::schema::{META_COLUMNS, to_avro, widens, with_meta};
 
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -134,10 +134,15 @@ impl Iterator for Decoder {
 }
 
 /// The same rows in these columns.
-pub(crate) fn adapt(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, arrow_schema::ArrowError> {
+pub(crate) fn adapt(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = schema.fields().iter().map(|field| match rows.column_by_name(field.name()) {
         Some(array) if array.data_type() == field.data_type() => Ok(Arc::clone(array)),
-        Some(array) => cast(array, field.data_type()),
+        Some(array) if widens(array.data_type(), field.data_type()) => cast(array, field.data_type()),
+        // A cast makes nulls of what does not fit.
+        Some(array) => {
+            let (name, has, wants) = (field.name(), array.data_type(), field.data_type());
+            Err(ArrowError::CastError(format!("the column `{name}` is {has} and not {wants}")))
+        }
         None => Ok(new_null_array(field.data_type(), rows.num_rows())),
     });
     let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;

@@ -44,7 +44,7 @@ impl Lease {
         let lock = Lock { expired: false, valid_until: until_ms, owner: owner.to_owned() };
         let taken = match look(place, &at).await? {
             None => place.lake.put_new(&at, text(&lock)?, "application/json").await,
-            Some((there, _)) if !there.expired && there.valid_until + SKEW_MS > now_ms => {
+            Some((there, _)) if !there.expired && there.valid_until.saturating_add(SKEW_MS) > now_ms => {
                 let ms = there.valid_until.saturating_sub(now_ms);
                 return Err(busy(place, ms));
             }

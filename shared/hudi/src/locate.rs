@@ -28,7 +28,7 @@ use crate::view::Slice;
 const TAIL_BYTES: u64 = 256 << 10;
 
 /// Keys that are remembered at most, 16 bytes each.
-const CACHED_KEYS: usize = 8 << 20;
+const CACHED_KEYS: usize = 2 << 20;
 
 /// The keys of files that were read before, so that files without any of a batch's keys are not read again. A file of a name never
 /// changes.

@@ -130,7 +130,7 @@ fn arrow_type(column: &str, kind: &Value) -> Result<DataType, Failure> {
 }
 
 /// Whether every reader takes files of the one type for the other.
-fn widens(from: &DataType, to: &DataType) -> bool {
+pub(crate) fn widens(from: &DataType, to: &DataType) -> bool {
     matches!((from, to), (DataType::Int32, DataType::Int64) | (DataType::Float32, DataType::Float64))
 }
 

@@ -11,6 +11,7 @@
 //!   an owner whose job was taken over (a new fence) can no longer change anything. If the answer to a write is lost and
 //!   the write is repeated, the repeat finds its own write token and counts as done.
 
+pub mod backlog;
 pub mod batch;
 pub mod conformance;
 #[cfg(feature = "dynamodb")]

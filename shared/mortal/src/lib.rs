@@ -16,6 +16,7 @@ use weir_catalog::{Catalog, Partition, Table};
 use weir_command::Location;
 use weir_delivery::Failure;
 use weir_lake::{Attributes, Lake, ObjectInfo, Page, Part};
+use weir_ledger::backlog::{Backlog, Backlogs};
 use weir_ledger::batch::{Book, Landed, Lane, Swap};
 use weir_ledger::layout::{Layout, Layouts};
 use weir_ledger::positions::{Position, Positions};
@@ -242,6 +243,19 @@ impl<T: Positions> Positions for Mortal<T> {
     }
     async fn positions(&self) -> Result<Vec<Position>, Failure> {
         self.fate.call(self.inner.positions()).await
+    }
+}
+
+#[async_trait]
+impl<T: Backlogs> Backlogs for Mortal<T> {
+    async fn backlog(&self, name: &str) -> Result<Option<Backlog>, Failure> {
+        self.fate.call(self.inner.backlog(name)).await
+    }
+    async fn put_backlog(&self, backlog: &Backlog) -> Result<Swap<Backlog>, Failure> {
+        self.fate.call(self.inner.put_backlog(backlog)).await
+    }
+    async fn due_backlogs(&self, now_ms: u64, most: usize) -> Result<Vec<Backlog>, Failure> {
+        self.fate.call(self.inner.due_backlogs(now_ms, most)).await
     }
 }
 

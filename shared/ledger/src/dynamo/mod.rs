@@ -10,6 +10,7 @@
 //! Both index keys are spread over [`SPREAD`] values, because one value is one DynamoDB partition (1,000 writes a
 //! second).
 
+mod backlogs;
 mod book;
 mod jobs;
 mod layouts;
