@@ -9,6 +9,7 @@ mod debezium;
 mod dms;
 mod place;
 mod reduce;
+mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use serde_json::value::RawValue;
 
 pub use place::{Phase, Place};
 pub use reduce::{Entry, reduce};
+pub use table::{contract_of, table_name};
 
 /// One message of a change stream.
 #[derive(Debug, Clone)]
