@@ -15,7 +15,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::{ColumnPath, SchemaDescriptor, Type};
 use weir_delivery::Failure;
 
-use crate::schema::{META_COLUMNS, to_avro, widens, with_meta};
+use crate::schema::{META_COLUMNS, fixed_bytes, to_avro, widens, with_meta};
 
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -43,7 +43,7 @@ fn parquet_schema(schema: &SchemaRef, name: &str) -> Result<SchemaDescriptor, Fa
 }
 
 fn decimal(field: &Field, precision: i32, scale: i32) -> Result<Arc<Type>, Failure> {
-    let bytes = ((10f64.powi(precision).log2() + 1.0) / 8.0).ceil() as i32;
+    let bytes = u8::try_from(precision).map_or(0, fixed_bytes) as i32;
     let kind = Type::primitive_type_builder(field.name(), Physical::FIXED_LEN_BYTE_ARRAY)
         .with_repetition(Repetition::OPTIONAL)
         .with_logical_type(Some(LogicalType::decimal(scale, precision)))
@@ -67,7 +67,8 @@ impl Encoder {
         let avro = to_avro(&schema, table)?;
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
-            .set_created_by("weir".to_owned())
+            // As Java's readers take versions apart.
+            .set_created_by(concat!("weir version ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_statistics_truncate_length(Some(64))
             .set_max_row_group_row_count(Some(GROUP_ROWS))

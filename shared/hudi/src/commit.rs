@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct Commit {
     /// Files that were written, by partition.
+    #[serde(default)]
     pub partition_to_write_stats: BTreeMap<String, Vec<WriteStat>>,
     /// Of merge-on-read tables.
     #[serde(default)]
@@ -23,6 +24,33 @@ pub struct Commit {
     /// File groups that are no longer, by partition: of commits that replace.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub partition_to_replace_file_ids: BTreeMap<String, Vec<String>>,
+}
+
+impl Commit {
+    /// From a commit's file. What is null in it is as if it were left out, and an empty file is a commit of nothing: other writers leave
+    /// both.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
+        if text.is_empty() {
+            return Ok(Self { operation_type: unknown(), ..Self::default() });
+        }
+        let mut value: serde_json::Value = serde_json::from_slice(text)?;
+        drop_nulls(&mut value);
+        serde_json::from_value(value)
+    }
+}
+
+fn drop_nulls(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(drop_nulls);
+        }
+        serde_json::Value::Array(all) => all.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 fn unknown() -> String {
@@ -114,8 +142,10 @@ mod tests {
     fn what_others_write_is_read() {
         let text = r#"{"partitionToWriteStats":{"":[{"fileId":"f-0","path":"f-0_0-1-2_20241121103000123.parquet",
             "prevCommit":"20241121103000000","numWrites":3,"recordsStats":{"x":1},"runtimeStats":{"totalCreateTime":5}}]},
-            "writePartitionPaths":[""],"writeStats":[],"totalCreateTime":5}"#;
-        let commit: Commit = serde_json::from_str(text).unwrap();
+            "extraMetadata":{"schema":null,"a":"b"},"writePartitionPaths":[""],"writeStats":[],"totalCreateTime":5}"#;
+        let commit = Commit::read(text.as_bytes()).unwrap();
+        assert_eq!(commit.extra_metadata.len(), 1);
+        assert_eq!(Commit::read(b"").unwrap().partition_to_write_stats.len(), 0);
         let stat = &commit.partition_to_write_stats.values().next().unwrap().first().unwrap().clone();
         assert_eq!((stat.num_writes, commit.operation_type.as_str()), (3, "UNKNOWN"));
     }

@@ -28,7 +28,8 @@ fn texts(name: &str, array: &ArrayRef) -> Result<Vec<Option<String>>, Failure> {
             return Ok(micros.iter().map(|value| value.map(|value| value.to_string())).collect());
         }
         DataType::Utf8 | DataType::Int32 | DataType::Int64 | DataType::Boolean | DataType::Date32 => array,
-        DataType::Decimal128(..) => array,
+        // With more digits behind the point Java writes small ones with an exponent (`BigDecimal.toString`).
+        DataType::Decimal128(_, 0..=6) => array,
         other => {
             return Err(Failure::user("HudiKey", format!("the column `{name}` is {other}: no key is made of that")));
         }

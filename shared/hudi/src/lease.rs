@@ -54,7 +54,12 @@ impl Lease {
         match taken {
             Ok(()) => Ok(own),
             // Another was faster; or only the answer was lost, and this is the repeat.
-            Err(failure) if matches!(failure.code.as_str(), "PreconditionFailed" | "ConditionalRequestConflict") => {
+            Err(failure)
+                if matches!(
+                    failure.code.as_str(),
+                    "PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey"
+                ) =>
+            {
                 match own.is_kept(place).await? {
                     true => Ok(own),
                     false => Err(busy(place, 0)),
@@ -74,6 +79,9 @@ impl Lease {
     }
 
     /// Gives the table back, if it is still ours. If that can't be said, the lease ends by itself.
+    ///
+    /// # Errors
+    /// The lake's.
     pub async fn release(self, place: &Place) -> Result<(), Failure> {
         let Some((there, etag)) = look(place, &self.at).await? else { return Ok(()) };
         if there.owner != self.lock.owner {
@@ -101,7 +109,13 @@ async fn look(place: &Place, at: &Location) -> Result<Option<(Lock, String)>, Fa
         Err(failure) if failure.code == "NoSuchKey" => return Ok(None),
         info => info?,
     };
-    let bytes = place.lake.get(at, Some(&info.etag), 0, info.size).await?;
+    let bytes = match place.lake.get(at, Some(&info.etag), 0, info.size).await {
+        // It changed between the two.
+        Err(failure) if matches!(failure.code.as_str(), "PreconditionFailed" | "NoSuchKey") => {
+            return Err(busy(place, 0));
+        }
+        bytes => bytes?,
+    };
     let lock = serde_json::from_slice(&bytes);
     let lock = lock.map_err(|error| Failure::user("HudiLock", format!("{at} is no lock of Hudi's: {error}")))?;
     Ok(Some((lock, info.etag)))

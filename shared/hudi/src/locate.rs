@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 use twox_hash::XxHash3_128;
 use weir_delivery::Failure;
@@ -198,11 +198,8 @@ impl Sparse {
     /// Fetches a column, if it is in the file.
     async fn fetch(&mut self, place: &Place, slice: &Slice, column: &str) -> Result<(), Failure> {
         let chunks = self.footer.row_groups().iter().flat_map(|group| group.columns());
-        let wanted = chunks.filter(|chunk| chunk.column_path().string() == column).map(|chunk| chunk.byte_range());
-        let missing: Vec<Range<u64>> = wanted
-            .map(|(from, length)| from..from + length)
-            .filter(|range| self.part(range.start, range.end).is_none())
-            .collect();
+        let wanted = chunks.filter(|chunk| chunk.column_path().string() == column).filter_map(range_of);
+        let missing: Vec<Range<u64>> = wanted.filter(|range| self.part(range.start, range.end).is_none()).collect();
         let object = &slice.object;
         let fetches = missing
             .iter()
@@ -235,6 +232,13 @@ impl Sparse {
         let batches = builder.with_projection(mask).build()?;
         Ok(batches.map(move |rows| Ok(Arc::clone(adapt(&rows?, &schema)?.column(0)))))
     }
+}
+
+/// Where a column chunk is; nothing if its footer says nonsense.
+fn range_of(chunk: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let from = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset());
+    let (from, length) = (u64::try_from(from).ok()?, u64::try_from(chunk.compressed_size()).ok()?);
+    Some(from..from.checked_add(length)?)
 }
 
 impl Length for Sparse {

@@ -10,6 +10,7 @@ use std::fmt::Write;
 pub fn parse(bytes: &[u8]) -> BTreeMap<String, String> {
     let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
     let mut found = BTreeMap::new();
+    let text = text.replace("\r\n", "\n");
     let mut lines = text.split(['\n', '\r']).map(str::trim_start);
     while let Some(line) = lines.next() {
         if line.is_empty() || line.starts_with(['#', '!']) {
@@ -112,7 +113,7 @@ mod tests {
     #[test]
     fn what_java_stores_is_read() {
         let text = b"#Updated at 2024-11-21T10:30:00.123Z\n! also a comment\nhoodie.table.name=orders\n  key.with\\ space : a\\tb\n\
-            long=one,\\\n    two\\\\\nempty\nhoodie.schema={\"type\"\\:\"record\"}\r\nname=J\\u00FCrgen \\uD834\\uDD1E caf\xe9\n";
+            long=one,\\\r\n    two\\\\\nempty\nhoodie.schema={\"type\"\\:\"record\"}\r\nname=J\\u00FCrgen \\uD834\\uDD1E caf\xe9\n";
         let found = parse(text);
         let get = |key: &str| found.get(key).map(String::as_str);
         assert_eq!(get("hoodie.table.name"), Some("orders"));

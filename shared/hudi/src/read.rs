@@ -6,7 +6,7 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use weir_delivery::Failure;
 
-use crate::base::{decode, meta_index};
+use crate::base::decode;
 use crate::schema::with_meta;
 use crate::table::Table;
 use crate::timeline::Instant;
@@ -67,10 +67,11 @@ impl Table {
 /// Of a table's rows those whose version was committed after that.
 ///
 /// # Errors
-/// None but for rows of no table.
+/// `HudiRows`: they are of no table.
 pub fn committed_after(rows: &RecordBatch, after: &Instant) -> Result<RecordBatch, Failure> {
     let after = after.to_string();
-    let times = rows.column(meta_index("_hoodie_commit_time")).as_string::<i32>();
+    let times = rows.column_by_name("_hoodie_commit_time").and_then(|times| times.as_string_opt::<i32>());
+    let times = times.ok_or_else(|| Failure::internal("HudiRows", "the rows are of no table"))?;
     let mask: BooleanArray = times.iter().map(|time| Some(time.is_some_and(|time| time > after.as_str()))).collect();
     filter_record_batch(rows, &mask).map_err(|error| Failure::internal("HudiRows", error.to_string()))
 }

@@ -32,8 +32,34 @@ pub fn with_meta(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(meta.chain(schema.fields().iter().cloned()).collect::<Vec<FieldRef>>()))
 }
 
+/// A name that Avro takes, and with it Java.
+///
+/// # Errors
+/// `HudiSchema`.
+pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !name.is_empty() && name.chars().all(legal) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Ok(());
+    }
+    let reason = format!("`{name}` is no name in a Hudi table: letters, digits and `_`, not beginning with a digit");
+    Err(Failure::user("HudiSchema", reason))
+}
+
+/// That every reader tells the columns apart: Hive folds their case.
+pub(crate) fn check_names(schema: &Schema) -> Result<(), Failure> {
+    let mut seen: std::collections::HashSet<String> = META_COLUMNS.map(str::to_owned).into();
+    for field in schema.fields() {
+        check_name(field.name())?;
+        if !seen.insert(field.name().to_lowercase()) {
+            let reason = format!("the column `{}` is there already, in upper or lower case", field.name());
+            return Err(Failure::user("HudiSchema", reason));
+        }
+    }
+    Ok(())
+}
+
 /// Bytes of a decimal of so many digits, as `fixed`.
-fn fixed_bytes(precision: u8) -> usize {
+pub(crate) fn fixed_bytes(precision: u8) -> usize {
     let largest = 10f64.powi(i32::from(precision)).log2();
     ((largest + 1.0) / 8.0).ceil() as usize
 }
@@ -129,7 +155,7 @@ fn arrow_type(column: &str, kind: &Value) -> Result<DataType, Failure> {
     })
 }
 
-/// Whether every reader takes files of the one type for the other.
+/// Whether files of the one type are read as the other: by us, hudi-rs and Spark.
 pub(crate) fn widens(from: &DataType, to: &DataType) -> bool {
     matches!((from, to), (DataType::Int32, DataType::Int64) | (DataType::Float32, DataType::Float64))
 }
@@ -137,7 +163,7 @@ pub(crate) fn widens(from: &DataType, to: &DataType) -> bool {
 /// The table's columns when rows of these columns are added to it: all that it had, the wider of two types, and what is new behind.
 ///
 /// # Errors
-/// `HudiSchemaChange`: a column that would lose values, by its name and both types.
+/// `HudiSchemaChange`: a column that would lose values, by its name and both types. `HudiSchema`: a name that is none.
 pub fn evolve(table: &Schema, rows: &Schema) -> Result<SchemaRef, Failure> {
     let mut fields: Vec<FieldRef> = table.fields().to_vec();
     for new in rows.fields() {
@@ -158,7 +184,9 @@ pub fn evolve(table: &Schema, rows: &Schema) -> Result<SchemaRef, Failure> {
         }
         *old = Arc::new(Field::new(new.name(), comes.clone(), true));
     }
-    Ok(Arc::new(Schema::new(fields)))
+    let evolved = Schema::new(fields);
+    check_names(&evolved)?;
+    Ok(Arc::new(evolved))
 }
 
 #[cfg(test)]
@@ -209,6 +237,10 @@ mod tests {
         );
         // What comes narrower than the table is fits.
         assert_eq!(evolve(&evolved, &table).unwrap(), evolved);
+        for name in ["Name", "a b", "", "7", "_hoodie_file_name"] {
+            let refused = evolve(&table, &schema(&[(name, DataType::Utf8)])).unwrap_err();
+            assert!(refused.code == "HudiSchema" && refused.reason.contains(name), "{refused}");
+        }
         for (name, kind) in [("id", DataType::Utf8), ("name", DataType::Int32), ("id", DataType::Float64)] {
             let refused = evolve(&table, &schema(&[(name, kind)])).unwrap_err();
             assert!(refused.code == "HudiSchemaChange" && refused.reason.contains(name), "{refused}");

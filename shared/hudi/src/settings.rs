@@ -6,7 +6,7 @@ use arrow_schema::Schema;
 use weir_delivery::Failure;
 
 use crate::properties;
-use crate::schema::to_avro;
+use crate::schema::{check_name, check_names, to_avro};
 
 /// What a table is made with, and keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,18 +44,33 @@ const KEY: &str = "hoodie.table.recordkey.fields";
 const ORDERING: &str = "hoodie.table.precombine.field";
 const PARTITION: &str = "hoodie.table.partition.fields";
 const CHECKSUM: &str = "hoodie.table.checksum";
+const GENERATOR: &str = "hoodie.table.keygenerator.class";
 const CREATED: &str = "hoodie.table.create.schema";
 /// Not of Hudi's table properties, but what its writers call the same thing in their own.
 const INDEX: &str = "hoodie.index.type";
 const BUCKETS: &str = "hoodie.bucket.index.num.buckets";
 
 /// What must be as said, or left out.
-const MUST_BE: [(&str, &str, &str); 5] = [
+const MUST_BE: [(&str, &str, &str); 6] = [
     ("hoodie.table.base.file.format", "PARQUET", "only Parquet is written here"),
     ("hoodie.timeline.layout.version", "1", "its timeline is of another layout"),
     ("hoodie.populate.meta.fields", "true", "without Hudi's columns no row is found again"),
     ("hoodie.datasource.write.drop.partition.columns", "false", "files must hold the partition column"),
     ("hoodie.table.cdc.enabled", "false", "the log of its changes would have holes"),
+    ("hoodie.partition.metafile.use.base.format", "false", "its partitions are marked in another way"),
+];
+
+/// What must be as said, and is otherwise by default (Hudi's `HoodieTableConfig`).
+const MUST_SAY: [(&str, &str, &str); 1] = [(
+    "hoodie.table.timeline.timezone",
+    "UTC",
+    "its instants are in somebody's local time, and would not sort with those written here",
+)];
+
+/// The same, of tables with partitions.
+const FOLDERS: [(&str, &str, &str); 2] = [
+    ("hoodie.datasource.write.hive_style_partitioning", "true", "its folders are not called `column=value`"),
+    ("hoodie.datasource.write.partitionpath.urlencode", "true", "its folders' names are not escaped"),
 ];
 
 impl Settings {
@@ -65,11 +80,6 @@ impl Settings {
     /// `HudiSchema`, `HudiRefused`: columns that have no place in such a table.
     pub fn properties(&self, schema: &Schema) -> Result<Vec<u8>, Failure> {
         self.check(schema)?;
-        let generator = match (&self.partition, self.key.len()) {
-            (None, _) => "NonpartitionedKeyGenerator",
-            (Some(_), 1) => "SimpleKeyGenerator",
-            (Some(_), _) => "ComplexKeyGenerator",
-        };
         let mut all: BTreeMap<String, String> = [
             (NAME, self.name.clone()),
             (DATABASE, self.database.clone()),
@@ -78,18 +88,15 @@ impl Settings {
             (KEY, self.key.join(",")),
             (ORDERING, self.ordering.clone()),
             ("hoodie.archivelog.folder", "archived".to_owned()),
-            ("hoodie.table.timeline.timezone", "UTC".to_owned()),
-            ("hoodie.datasource.write.hive_style_partitioning", "true".to_owned()),
-            ("hoodie.datasource.write.partitionpath.urlencode", "true".to_owned()),
-            ("hoodie.partition.metafile.use.base.format", "false".to_owned()),
             ("hoodie.compaction.payload.class", "org.apache.hudi.common.model.DefaultHoodieRecordPayload".to_owned()),
-            ("hoodie.table.keygenerator.class", format!("org.apache.hudi.keygen.{generator}")),
+            (GENERATOR, format!("org.apache.hudi.keygen.{}", self.generator())),
             (CREATED, to_avro(schema, &self.name)?),
             (CHECKSUM, checksum(&self.database, &self.name).to_string()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();
-        all.extend(MUST_BE.map(|(key, value, _)| (key.to_owned(), value.to_owned())));
+        let fixed = MUST_BE.iter().chain(&MUST_SAY).chain(&FOLDERS);
+        all.extend(fixed.map(|(key, value, _)| ((*key).to_owned(), (*value).to_owned())));
         all.extend(self.partition.iter().map(|field| (PARTITION.to_owned(), field.clone())));
         if let Some(buckets) = self.buckets {
             all.insert(INDEX.to_owned(), "BUCKET".to_owned());
@@ -98,7 +105,18 @@ impl Settings {
         Ok(properties::write(&all))
     }
 
+    /// How keys are made: several columns are `a:1,b:2`.
+    fn generator(&self) -> &'static str {
+        match (&self.partition, self.key.len()) {
+            (None, _) => "NonpartitionedKeyGenerator",
+            (Some(_), 1) => "SimpleKeyGenerator",
+            (Some(_), _) => "ComplexKeyGenerator",
+        }
+    }
+
     fn check(&self, schema: &Schema) -> Result<(), Failure> {
+        check_name(&self.name)?;
+        check_names(schema)?;
         let columns = self.key.iter().chain([&self.ordering]).chain(&self.partition);
         if let Some(missing) = columns.into_iter().find(|name| schema.column_with_name(name).is_none()) {
             return Err(refused(format!("the table {} has no column `{missing}`", self.name)));
@@ -116,68 +134,102 @@ impl Settings {
             (Some(_), Some(_)) => {
                 Err(refused("a table with buckets has no partitions: a row that moves would not be found"))
             }
+            // Java hashes the list of values, which can't be had back from every key.
+            (Some(_), None) if self.key.len() > 1 => Err(refused("a table with buckets has a key of one column")),
             _ => Ok(()),
         }
     }
 
-    /// From `hoodie.properties`, and the schema that it was made with, if that is said.
+    /// From `hoodie.properties`.
     ///
     /// # Errors
-    /// `HudiRefused`: why such a table is left alone.
-    pub fn read(text: &[u8]) -> Result<(Self, Option<String>), Failure> {
-        let mut all = properties::parse(text);
-        let mut take = |key: &str| all.remove(key).filter(|value| !value.is_empty());
-        let list = |text: Option<String>| -> Vec<String> {
-            text.iter().flat_map(|text| text.split(',')).map(|name| name.trim().to_owned()).collect()
+    /// `HudiRefused`: why such a table can't even be read here.
+    pub fn read(text: &[u8]) -> Result<Found, Failure> {
+        let all = properties::parse(text);
+        let get = |key: &str| all.get(key).map(String::as_str).filter(|value| !value.is_empty());
+        let list = |key: &str| -> Vec<String> {
+            get(key).iter().flat_map(|text| text.split(',')).map(|name| name.trim().to_owned()).collect()
         };
-        let name = take(NAME).ok_or_else(|| refused("hoodie.properties names no table"))?;
-        let refuse = |why: String| Err(refused(format!("the table {name} is left alone: {why}")));
-        match take("hoodie.table.type").as_deref() {
-            Some("COPY_ON_WRITE") => {}
-            other => {
-                return refuse(format!(
-                    "it is {}, and only COPY_ON_WRITE is written here",
-                    other.unwrap_or("of no type")
-                ));
+        let name = get(NAME).ok_or_else(|| refused("hoodie.properties names no table"))?.to_owned();
+        let alone = |why: String| refused(format!("the table {name} is left alone: {why}"));
+        match (get("hoodie.table.type"), get("hoodie.table.version")) {
+            (Some("COPY_ON_WRITE"), Some(VERSION)) => {}
+            (Some("COPY_ON_WRITE"), version) => {
+                let version = version.unwrap_or("unknown");
+                return Err(alone(format!("its version is {version}, and only version {VERSION} is known here")));
+            }
+            (kind, _) => {
+                return Err(alone(format!(
+                    "it is {}, and only COPY_ON_WRITE is known here",
+                    kind.unwrap_or("of no type")
+                )));
             }
         }
-        match take("hoodie.table.version").as_deref() {
-            Some(VERSION) => {}
-            other => {
-                let version = other.unwrap_or("unknown");
-                return refuse(format!("its version is {version}, and only version {VERSION} is written here"));
-            }
+        let partition = list(PARTITION);
+        let buckets = get(BUCKETS).and_then(|text| text.parse().ok());
+        let settings = Self {
+            name: name.clone(),
+            database: get(DATABASE).unwrap_or_default().to_owned(),
+            key: list(KEY),
+            ordering: get(ORDERING).unwrap_or_default().to_owned(),
+            partition: partition.first().cloned(),
+            buckets: buckets.filter(|_| get(INDEX) == Some("BUCKET")),
+        };
+        let not_written = settings.not_written(&partition, get).map(alone);
+        Ok(Found { settings, created: get(CREATED).map(str::to_owned), not_written })
+    }
+
+    /// Why what is said of the table keeps us from writing to it.
+    fn not_written<'a>(&self, partition: &[String], get: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
+        let differs = |(key, value, why): &(&str, &str, &str), absent: &str| {
+            let found = get(key).unwrap_or(absent);
+            (found != *value).then(|| format!("{key} is {found}: {why}"))
+        };
+        let fixed = MUST_BE.iter().find_map(|one| differs(one, one.1));
+        let said = || MUST_SAY.iter().find_map(|one| differs(one, "LOCAL"));
+        let folders = || FOLDERS.iter().filter(|_| self.partition.is_some()).find_map(|one| differs(one, "false"));
+        if let Some(why) = fixed.or_else(said).or_else(folders) {
+            return Some(why);
         }
-        for (key, value, why) in MUST_BE {
-            if let Some(other) = take(key).filter(|found| found != value) {
-                return refuse(format!("{key} is {other}: {why}"));
-            }
-        }
-        if let Some(partitions) = take("hoodie.table.metadata.partitions") {
-            return refuse(format!(
-                "it has a metadata table ({partitions}), whose readers would miss what is written here; set hoodie.metadata.enable=false in its writers and remove it"
+        if let Some(parts) = get("hoodie.table.metadata.partitions") {
+            return Some(format!(
+                "it has a metadata table ({parts}), whose readers would miss what is written here; set hoodie.metadata.enable=false in its writers and remove it"
             ));
         }
-        let database = take(DATABASE).unwrap_or_default();
-        if let Some(found) = take(CHECKSUM).filter(|found| *found != checksum(&database, &name).to_string()) {
-            return refuse(format!("the checksum of its properties is {found}, which is that of another table"));
+        if let Some(base) = get("hoodie.bootstrap.base.path") {
+            return Some(format!("half of its columns are kept elsewhere ({base})"));
         }
-        let partition = list(take(PARTITION));
+        let expected = checksum(&self.database, &self.name).to_string();
+        if let Some(found) = get(CHECKSUM).filter(|found| *found != expected) {
+            return Some(format!("the checksum of its properties is {found}, which is that of another table"));
+        }
         if partition.len() > 1 {
-            return refuse("it has several partition columns, and only one is written here".to_owned());
+            return Some("it has several partition columns, and only one is written here".to_owned());
         }
-        let buckets = take(INDEX).filter(|index| index == "BUCKET").and_then(|_| take(BUCKETS)?.parse().ok());
-        let key = list(take(KEY));
-        let Some(ordering) = take(ORDERING).filter(|_| !key.is_empty()) else {
-            return refuse(
-                "it has no record key or no precombine field, and so no order of a row's versions".to_owned(),
-            );
-        };
-        let created = take(CREATED);
-        let settings = Self { name, database, key, ordering, partition: partition.into_iter().next(), buckets };
-        settings.check_index()?;
-        Ok((settings, created))
+        if self.key.is_empty() || self.ordering.is_empty() {
+            return Some("it has no record key or no precombine field, and so no order of a row's versions".to_owned());
+        }
+        let generator = get(GENERATOR).and_then(|class| class.rsplit('.').next());
+        if generator != Some(self.generator()) {
+            let found = generator.unwrap_or("not said");
+            return Some(format!("its key generator is {found}, and keys are made here as by {}", self.generator()));
+        }
+        if get(INDEX) == Some("BUCKET") && self.buckets.is_none() {
+            return Some(format!("it has buckets, and {BUCKETS} does not say how many"));
+        }
+        self.check_index().err().map(|failure| failure.reason)
     }
+}
+
+/// What properties say of a table.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What it was made with.
+    pub settings: Settings,
+    /// The Avro schema that it was made with.
+    pub created: Option<String>,
+    /// Why it is not written to, if it is not.
+    pub not_written: Option<Failure>,
 }
 
 #[cfg(test)]
@@ -206,9 +258,9 @@ mod tests {
         let bucketed = Settings { partition: None, buckets: Some(16), ..settings() };
         for made in [settings(), bucketed] {
             let text = made.properties(&schema()).unwrap();
-            let (read, created) = Settings::read(&text).unwrap();
-            assert_eq!(read, made);
-            assert_eq!(crate::schema::from_avro(&created.unwrap()).unwrap().as_ref(), &schema());
+            let found = Settings::read(&text).unwrap();
+            assert_eq!((&found.settings, &found.not_written), (&made, &None));
+            assert_eq!(crate::schema::from_avro(&found.created.unwrap()).unwrap().as_ref(), &schema());
         }
     }
 
@@ -230,10 +282,17 @@ mod tests {
             ("1214328098", "1", "checksum"),
             ("partition.fields=dt", "partition.fields=dt,at", "several partition"),
             ("hoodie.table.precombine.field=at", "x=y", "precombine"),
+            ("hive_style_partitioning=true", "x=true", "hive_style_partitioning is false"),
+            ("urlencode=true", "urlencode=false", "not escaped"),
+            ("timezone=UTC", "timezone=LOCAL", "local time"),
+            ("SimpleKeyGenerator", "ComplexKeyGenerator", "ComplexKeyGenerator"),
+            ("hoodie.table.name", "hoodie.bootstrap.base.path=s3\\://b/\nhoodie.table.name", "kept elsewhere"),
+            ("hoodie.table.name", "hoodie.index.type=BUCKET\nhoodie.table.name", "how many"),
             ("hoodie.archivelog", "hoodie.table.metadata.partitions=files\nx", "metadata table"),
         ] {
             assert!(text.contains(from), "{from}");
-            let refused = Settings::read(text.replace(from, to).as_bytes()).unwrap_err();
+            let found = Settings::read(text.replace(from, to).as_bytes());
+            let refused = found.map_or_else(|refused| refused, |found| found.not_written.unwrap());
             assert!(refused.code == "HudiRefused" && refused.reason.contains(word), "{word}: {refused}");
         }
         let absent = Settings { ordering: "no".to_owned(), ..settings() };

@@ -1,5 +1,6 @@
 //! A table on the lake: made, opened, looked at.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
@@ -33,6 +34,10 @@ pub struct Table {
     pub schema: SchemaRef,
     /// What lies in its folder.
     pub view: View,
+    /// Why it is read here and not written to, if that is so.
+    pub not_written: Option<Failure>,
+    /// The last instant that was taken back when it was opened.
+    pub(crate) taken_back: Option<Instant>,
 }
 
 /// Members of a commit that are ours begin so.
@@ -49,10 +54,10 @@ impl Place {
         self.join(&format!(".hoodie/{name}"))
     }
 
-    pub(crate) async fn list(&self) -> Result<Vec<ObjectInfo>, Failure> {
+    pub(crate) async fn list(&self, under: &Location) -> Result<Vec<ObjectInfo>, Failure> {
         let (mut all, mut after) = (Vec::new(), None::<String>);
         loop {
-            let page = self.lake.list(&self.at.as_prefix(), after.as_deref()).await?;
+            let page = self.lake.list(under, after.as_deref()).await?;
             after = page.objects.last().map(|object| object.location.key().to_owned());
             all.extend(page.objects);
             if !page.more || after.is_none() {
@@ -92,21 +97,26 @@ impl Table {
     /// Opens a table; nothing if there is none.
     ///
     /// # Errors
-    /// The lake's; `HudiRefused`: why it is left alone.
+    /// The lake's; `HudiRefused`: why it can't even be read. What can be read and is not written says so ([`Table::not_written`]).
     pub async fn open(place: &Place) -> Result<Option<Self>, Failure> {
-        let Some(properties) = place.read(&place.hoodie("hoodie.properties")).await? else { return Ok(None) };
-        let (settings, created) = Settings::read(&properties)?;
-        let mut view = View::of(&place.at, place.list().await?);
-        refuse_strangers(&settings, &view)?;
+        let Some(properties) = place.read(&place.hoodie("hoodie.properties")).await? else {
+            return no_table(place).await.map(|()| None);
+        };
+        let found = Settings::read(&properties)?;
+        let mut view = View::of(&place.at, place.list(&place.at.as_prefix()).await?);
         for instant in replacing(&view) {
             let commit = read_commit(place, &instant, "replacecommit").await?;
             for (partition, groups) in commit.partition_to_replace_file_ids {
                 view.replaced.extend(groups.into_iter().map(|group| ((partition.clone(), group), instant.clone())));
             }
         }
-        let mut table = Self { place: place.clone(), settings, schema: Arc::new(Schema::empty()), view };
-        let committed = table.newest(|commit| commit.extra_metadata.get("schema").cloned()).await?;
-        let Some(avro) = committed.or(created) else {
+        let not_written = found.not_written.or_else(|| strangers(&found.settings, &view));
+        let (place, settings) = (place.clone(), found.settings);
+        let mut table =
+            Self { place, settings, schema: Arc::new(Schema::empty()), view, not_written, taken_back: None };
+        let said = |commit: &Commit| commit.extra_metadata.get("schema").filter(|schema| !schema.is_empty()).cloned();
+        let committed = table.newest(said).await?.map(|(_, schema)| schema);
+        let Some(avro) = committed.or(found.created) else {
             let reason = format!(
                 "the table {} has no schema: neither its commits nor its properties say one",
                 table.settings.name
@@ -118,10 +128,10 @@ impl Table {
     }
 
     /// What the newest commit that says so says.
-    async fn newest<T>(&self, find: impl Fn(&Commit) -> Option<T>) -> Result<Option<T>, Failure> {
+    async fn newest<T>(&self, find: impl Fn(&Commit) -> Option<T>) -> Result<Option<(Instant, T)>, Failure> {
         for instant in self.view.timeline.commits().rev() {
             if let Some(found) = find(&self.commit_at(instant).await?) {
-                return Ok(Some(found));
+                return Ok(Some((instant.clone(), found)));
             }
         }
         Ok(None)
@@ -141,24 +151,29 @@ impl Table {
     ///
     /// # Errors
     /// The lake's.
-    pub async fn own_members(&self) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+    pub async fn own_members(&self) -> Result<BTreeMap<String, String>, Failure> {
+        Ok(self.newest_own().await?.map(|(_, own)| own).unwrap_or_default())
+    }
+
+    /// That commit, and its members.
+    pub(crate) async fn newest_own(&self) -> Result<Option<(Instant, BTreeMap<String, String>)>, Failure> {
         let own = |commit: &Commit| {
-            let all: std::collections::BTreeMap<_, _> = commit
-                .extra_metadata
-                .iter()
-                .filter_map(|(key, value)| Some((key.strip_prefix(OWN)?.to_owned(), value.clone())))
-                .collect();
-            (!all.is_empty()).then_some(all)
+            let own = commit.extra_metadata.iter().filter_map(|(key, value)| {
+                let key = key.strip_prefix(OWN)?;
+                Some((key.to_owned(), value.clone()))
+            });
+            let own: BTreeMap<_, _> = own.collect();
+            (!own.is_empty()).then_some(own)
         };
-        Ok(self.newest(own).await?.unwrap_or_default())
+        self.newest(own).await
     }
 
     /// What a commit says beside its files: the schema, and members of our own.
     pub(crate) fn members(
         &self,
         schema: &Schema,
-        own: &std::collections::BTreeMap<String, String>,
-    ) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+        own: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, Failure> {
         let own = own.iter().map(|(key, value)| (format!("{OWN}{key}"), value.clone()));
         Ok(own.chain([("schema".to_owned(), to_avro(schema, &self.settings.name)?)]).collect())
     }
@@ -169,7 +184,7 @@ async fn read_commit(place: &Place, instant: &Instant, action: &str) -> Result<C
     let Some(text) = place.read(&at).await? else {
         return Err(Failure::passing("HudiCommit", format!("{at} is gone: another writer trimmed the timeline")));
     };
-    serde_json::from_slice(&text).map_err(|error| Failure::user("HudiCommit", format!("{at} can't be read: {error}")))
+    Commit::read(&text).map_err(|error| Failure::user("HudiCommit", format!("{at} can't be read: {error}")))
 }
 
 fn replacing(view: &View) -> Vec<Instant> {
@@ -178,29 +193,51 @@ fn replacing(view: &View) -> Vec<Instant> {
     done.map(|entry| entry.instant.clone()).collect()
 }
 
-/// What others do to a table that is not kept right here.
-fn refuse_strangers(settings: &Settings, view: &View) -> Result<(), Failure> {
-    let refuse =
-        |why: String| Err(Failure::user("HudiRefused", format!("the table {} is left alone: {why}", settings.name)));
-    if view.has_metadata_table {
-        return refuse("it has a metadata table (.hoodie/metadata), whose readers would miss what is written here; set hoodie.metadata.enable=false in its writers and remove it".to_owned());
-    }
-    for entry in view.timeline.entries() {
-        match (&entry.action, entry.state) {
-            (Action::Other(action), _) => {
-                return refuse(format!(
-                    "its timeline has a {action} ({}), which copy-on-write tables of version 6 don't have",
-                    entry.instant
-                ));
-            }
-            (Action::Replace, State::Requested | State::Inflight) => {
-                return refuse(format!(
-                    "somebody is replacing its file groups ({}); let that finish, or roll it back",
-                    entry.instant
-                ));
-            }
-            _ => {}
+/// That there is no table, rather than one whose properties are being written again: Java deletes them for that moment.
+async fn no_table(place: &Place) -> Result<(), Failure> {
+    let left = place.list(&place.hoodie("")).await?;
+    // The lease is taken before the table is made.
+    let locks = place.hoodie(".locks/");
+    match left.iter().find(|object| !locks.covers(&object.location)) {
+        None => Ok(()),
+        Some(object) => {
+            let reason = format!(
+                "{} has no hoodie.properties and yet {}: somebody is writing them, or lost them; Hudi keeps a copy in hoodie.properties.backup",
+                place.at, object.location
+            );
+            Err(Failure::passing("HudiProperties", reason))
         }
     }
-    Ok(())
+}
+
+/// What others do to a table that is not kept right here.
+fn strangers(settings: &Settings, view: &View) -> Option<Failure> {
+    let alone =
+        |why: &str| Some(Failure::user("HudiRefused", format!("the table {} is left alone: {why}", settings.name)));
+    if view.has_metadata_table {
+        return alone(
+            "it has a metadata table (.hoodie/metadata), whose readers would miss what is written here; set hoodie.metadata.enable=false in its writers and remove it",
+        );
+    }
+    if view.has_schema_history {
+        return alone("it has a history of its schema (.hoodie/.schema): columns that were renamed would be lost");
+    }
+    let groups = || view.files.iter().map(|slice| slice.base.file_id.as_str());
+    // As the numbers of buckets begin; a UUID does by a chance of one in 65,536.
+    if settings.buckets.is_none() && groups().next().is_some() && groups().all(|group| group.starts_with("0000")) {
+        return alone(
+            "its file groups are buckets, and its properties don't say how many: set hoodie.index.type and hoodie.bucket.index.num.buckets there",
+        );
+    }
+    view.timeline.entries().iter().find_map(|entry| match (&entry.action, entry.state) {
+        (Action::Other(action), State::Completed) if action == "restore" => None,
+        (Action::Other(action), _) => {
+            alone(&format!("its timeline has a {action} ({}), which is not known here", entry.instant))
+        }
+        (Action::Replace, State::Requested | State::Inflight) => alone(&format!(
+            "somebody is replacing its file groups ({}); let that finish, or roll it back",
+            entry.instant
+        )),
+        _ => None,
+    })
 }

@@ -148,9 +148,16 @@ impl Timeline {
         self.entries.iter().filter(kept).map(|entry| &entry.instant)
     }
 
-    /// The instant of what is done next: now, or behind all that was, should the clock be slow.
-    pub fn next(&self, now_ms: i64) -> Option<Instant> {
-        let last = self.entries.last().map(|entry| &entry.instant);
+    /// Files that are older than this were committed, though nothing on the timeline says so any more: the first commit that is on it for
+    /// another reason than to be kept (Hudi's `getFirstNonSavepointCommit`).
+    pub fn begin(&self) -> Option<&Instant> {
+        let kept: Vec<&Instant> = self.savepoints().collect();
+        self.commits().find(|commit| !kept.contains(commit)).or_else(|| self.commits().next())
+    }
+
+    /// The instant of what is done next: now, or behind all that was, should the clock be slow. `known`: an instant that there was, too.
+    pub fn next(&self, now_ms: i64, known: Option<&Instant>) -> Option<Instant> {
+        let last = self.entries.last().map(|entry| &entry.instant).max(known);
         let behind = last.and_then(Instant::ms).map_or(now_ms, |last| now_ms.max(last + 1));
         Instant::of(behind).filter(|next| last.is_none_or(|last| next > last))
     }
@@ -198,12 +205,14 @@ mod tests {
         let ms = instant("20241121103000123").ms().unwrap();
         assert_eq!(ms, 1_732_185_000_123);
         let timeline = Timeline::of(["20241121103000123.commit", "20241121103000999.inflight"]);
-        assert_eq!(timeline.next(ms).unwrap(), instant("20241121103001000"), "the clock is slow");
-        assert_eq!(timeline.next(ms + 86_400_000).unwrap(), instant("20241122103000123"));
-        assert_eq!(Timeline::default().next(0).unwrap(), instant("19700101000000000"));
-        assert_eq!(Timeline::of(["99991231235959999.commit"]).next(ms), None, "there is none");
+        assert_eq!(timeline.next(ms, None).unwrap(), instant("20241121103001000"), "the clock is slow");
+        let known = instant("20241121103001007");
+        assert_eq!(timeline.next(ms, Some(&known)).unwrap(), instant("20241121103001008"), "that was taken back");
+        assert_eq!(timeline.next(ms + 86_400_000, None).unwrap(), instant("20241122103000123"));
+        assert_eq!(Timeline::default().next(0, None).unwrap(), instant("19700101000000000"));
+        assert_eq!(Timeline::of(["99991231235959999.commit"]).next(ms, None), None, "there is none");
         // As Hudi wrote them once.
-        assert!(Timeline::of(["20241121103000.commit"]).next(0).unwrap() > instant("20241121103000"));
+        assert!(Timeline::of(["20241121103000.commit"]).next(0, None).unwrap() > instant("20241121103000"));
     }
 
     proptest! {

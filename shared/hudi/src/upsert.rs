@@ -47,7 +47,7 @@ impl Default for Limits {
 }
 
 /// Files whose keys are read at a time.
-const LOOKED_AT_ONCE: usize = 8;
+const LOOKED_AT_ONCE: usize = 4;
 
 /// Bytes of a row, where no file says it.
 const ROW_BYTES: u64 = 128;
@@ -108,6 +108,12 @@ impl Table {
                 _ => return Err(Failure::user("HudiKey", format!("the rows have no column `{}`", settings.ordering))),
             };
         let looked_for = Arc::new(Keys::new(&keys, ordering));
+        if let Some(key) = keys.iter().find(|key| settings.buckets.is_some() && key.contains([',', ':'])) {
+            let reason = format!(
+                "the key `{key}` holds `,` or `:`, by which Java would take it for several when it looks for its bucket"
+            );
+            return Err(Failure::user("HudiKey", reason));
+        }
         if looked_for.by_key.len() != keys.len() || changes.deletes.len() != keys.len() {
             return Err(Failure::internal(
                 "HudiChanges",
@@ -127,7 +133,7 @@ impl Table {
                 bucket: buckets.map(|buckets| bucket_of(key, buckets)),
             })
             .collect();
-        let mut known: Vec<Known> = slices.iter().map(|slice| known_of(slice, buckets.is_some())).collect();
+        let mut known: Vec<Known> = slices.iter().map(|slice| known_of(slice, buckets)).collect();
         if let Some(stray) = known.iter().position(|slice| buckets.is_some() && slice.bucket.is_none()) {
             let at = slices.get(stray).map(|slice| slice.object.location.to_string()).unwrap_or_default();
             return Err(Failure::user(
@@ -168,11 +174,11 @@ impl Table {
     }
 }
 
-fn known_of(slice: &Slice, has_buckets: bool) -> Known {
+fn known_of(slice: &Slice, buckets: Option<u32>) -> Known {
     Known {
         partition: slice.partition.clone(),
         bytes: slice.object.size,
         rows: None,
-        bucket: has_buckets.then(|| bucket_in(&slice.base.file_id)).flatten(),
+        bucket: buckets.and_then(|buckets| bucket_in(&slice.base.file_id).filter(|bucket| *bucket < buckets)),
     }
 }

@@ -35,6 +35,8 @@ pub struct View {
     pub temporary: Vec<Location>,
     /// Whether there is a metadata table.
     pub has_metadata_table: bool,
+    /// Whether there is a history of its schema: of columns that were renamed or dropped.
+    pub has_schema_history: bool,
     /// File groups that a replacing commit took away, by partition and group, and when. Read from the commits' own files.
     pub replaced: BTreeMap<(String, String), Instant>,
 }
@@ -52,6 +54,7 @@ impl View {
                     None => names.push(own.to_owned()),
                     Some((".temp", _)) => view.temporary.push(object.location.clone()),
                     Some(("metadata", _)) => view.has_metadata_table = true,
+                    Some((".schema", file)) => view.has_schema_history |= !file.is_empty(),
                     Some(_) => {}
                 }
                 continue;
@@ -86,9 +89,11 @@ impl View {
     /// Files of commits that are done: what is on the timeline, and what is older than all that is still on it.
     fn committed(&self) -> impl Iterator<Item = &Slice> {
         let done: HashSet<&Instant> = self.timeline.commits().collect();
-        let first = self.timeline.commits().next();
+        let begun: HashSet<&Instant> = self.timeline.pending().map(|entry| &entry.instant).collect();
+        let begin = self.timeline.begin();
         self.files.iter().filter(move |slice| {
-            done.contains(&slice.base.instant) || first.is_some_and(|first| slice.base.instant < *first)
+            let instant = &slice.base.instant;
+            done.contains(instant) || begin.is_some_and(|begin| instant < begin) && !begun.contains(instant)
         })
     }
 
@@ -118,9 +123,9 @@ impl View {
     /// instant was taken back. They are hidden as long as something older than they are is on the timeline.
     pub fn orphans(&self) -> impl Iterator<Item = &Slice> {
         let known: HashSet<&Instant> = self.timeline.entries().iter().map(|entry| &entry.instant).collect();
-        let first = self.timeline.commits().next();
+        let begin = self.timeline.begin();
         self.files.iter().filter(move |slice| {
-            first.is_some_and(|first| slice.base.instant > *first) && !known.contains(&slice.base.instant)
+            begin.is_some_and(|begin| slice.base.instant > *begin) && !known.contains(&slice.base.instant)
         })
     }
 }
@@ -186,6 +191,24 @@ mod tests {
         assert_eq!(seen(&view, Some("20240101000000003")).len(), 3);
         let by = Instant::parse("20240101000000004").unwrap();
         assert_eq!(view.superseded(&by).len(), 3);
+    }
+
+    #[test]
+    fn what_was_begun_is_not_seen_even_before_the_timelines_begin() {
+        let early = [".hoodie/20230101000000000.inflight", "dt=1/x-0_0-0-0_20230101000000000.parquet"];
+        let all: Vec<&str> = TABLE.into_iter().chain(early).collect();
+        assert_eq!(seen(&view(&all), None), seen(&view(&TABLE), None));
+    }
+
+    #[test]
+    fn a_kept_commit_is_not_the_timelines_begin() {
+        // What came after it is no longer on the timeline, and is there all the same.
+        let all: Vec<&str> = TABLE.into_iter().filter(|key| !key.contains("01.commit")).collect();
+        let kept = [".hoodie/20231231000000000.commit", ".hoodie/20231231000000000.savepoint"];
+        let all: Vec<&str> = all.into_iter().chain(kept).collect();
+        let view = view(&all);
+        assert!(seen(&view, None).contains(&"b-0_0-0-0_20240101000000000.parquet".to_owned()));
+        assert_eq!(view.orphans().count(), 0);
     }
 
     #[test]

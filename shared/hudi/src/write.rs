@@ -1,17 +1,20 @@
 //! A commit, step by step. The `.commit` object is the point at which readers see it.
 //!
 //! A writer may die after any step, and may stall after any, for longer than its lease. What it leaves is hidden while its instant is on
-//! the timeline as begun; the next writer takes that back ([`Table::roll_back`]). One that goes on after that must not commit any more,
-//! and no lease can keep a late request from S3. So `.commit` is not put but copied, by S3, from an object that the next writer
-//! deletes first: a copy of what is gone fails, however late it comes.
+//! the timeline as begun; the next writer ends that ([`Table::open_to_write`]). One that goes on after that must not commit any more,
+//! and no lease can keep a late request from S3. So `.commit` is not put but copied, by S3, from an object, the *fence*, that is made if
+//! there is none. The next writer overwrites it before it takes anything back: a copy of what has changed fails, and so does a fence that
+//! is made late. If it finds the fence as it was made, and nobody has committed since, all of the commit is there: then it is
+//! made to readers, by the same copy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::RecordBatch;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 use weir_delivery::Failure;
@@ -20,9 +23,10 @@ use weir_lake::{Attributes, ObjectInfo};
 use crate::commit::{Commit, NO_COMMIT, WriteStat};
 use crate::lease::Lease;
 use crate::names::{BaseFile, bucket_file_id};
+use crate::plan::Counts;
 use crate::rewrite::{self, Commission, Task};
 use crate::table::Table;
-use crate::timeline::Instant;
+use crate::timeline::{Entry, Instant, State, Timeline};
 use crate::upsert::{Limits, Prepared, Work};
 use crate::view::PARTITION_METADATA;
 
@@ -38,8 +42,24 @@ const AT_ONCE: usize = 3;
 /// The writer has no time left to commit in.
 pub const TOO_LATE: &str = "HudiTooLate";
 
-/// What is written of an instant that has begun, as Spark writes it.
-const INFLIGHT: &str = r#"{"partitionToWriteStats":{},"compacted":false,"extraMetadata":{},"operationType":"UPSERT"}"#;
+/// What says that an instant is of a writer like this one, and not of Spark's, whose commits are not ours to take back.
+pub(crate) const OURS: &str = "weir-writer";
+
+/// The member of a commit that names the one before it, as its writer saw the table.
+pub(crate) const BASE: &str = "weir-base";
+
+/// What an instant holds that was requested: nothing, if it is Spark's.
+const REQUESTED: &str = r#"{"weir-writer":"1"}"#;
+
+/// What is written of an instant that has begun, but for one member as Spark writes it.
+const INFLIGHT: &str =
+    r#"{"partitionToWriteStats":{},"compacted":false,"extraMetadata":{"weir-writer":"1"},"operationType":"UPSERT"}"#;
+
+/// How often an instant is tried for: each takes a millisecond.
+const MOST_TRIES: u64 = 5;
+
+/// Partitions that are marked at a time.
+const MARKED_AT_ONCE: usize = 16;
 
 /// A commit that is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,9 +114,11 @@ impl Table {
             stats.entry(stat.partition_path.clone()).or_default().push(stat);
         }
         stats.values_mut().for_each(|stats| stats.sort_by(|one, other| one.path.cmp(&other.path)));
+        let mut members = self.members(&commission.schema, own)?;
+        members.insert(BASE.to_owned(), self.base());
         let commit = Commit {
             partition_to_write_stats: stats,
-            extra_metadata: self.members(&commission.schema, own)?,
+            extra_metadata: members,
             operation_type: "UPSERT".to_owned(),
             ..Commit::default()
         };
@@ -104,13 +126,25 @@ impl Table {
         Ok(Committed { instant, files, bytes })
     }
 
-    /// An instant of our own, requested.
+    /// An instant of our own, requested. One that is there may be our own, if the answer was lost; it is taken back later.
     async fn begin(&self, now_ms: u64) -> Result<Instant, Failure> {
-        let next = self.view.timeline.next(i64::try_from(now_ms).unwrap_or(i64::MAX));
-        let instant =
-            next.ok_or_else(|| Failure::user("HudiTimeline", format!("{} has no later instant", self.place.at)))?;
-        let requested = self.place.hoodie(&format!("{instant}.commit.requested"));
-        self.place.lake.put_new(&requested, Bytes::new(), "application/json").await?;
+        let none = || Failure::user("HudiTimeline", format!("{} has no later instant", self.place.at));
+        let mut tries = 0;
+        let instant = loop {
+            let now_ms = i64::try_from(now_ms + tries).unwrap_or(i64::MAX);
+            let newest = self.view.files.iter().map(|slice| &slice.base.instant).chain(&self.taken_back).max();
+            let instant = self.view.timeline.next(now_ms, newest).ok_or_else(none)?;
+            let requested = self.place.hoodie(&format!("{instant}.commit.requested"));
+            match self
+                .place
+                .lake
+                .put_new(&requested, Bytes::from_static(REQUESTED.as_bytes()), "application/json")
+                .await
+            {
+                Err(failure) if failure.code == "PreconditionFailed" && tries < MOST_TRIES => tries += 1,
+                put => break put.map(|()| instant)?,
+            }
+        };
         self.place.put(&format!("{instant}.inflight"), INFLIGHT).await?;
         Ok(instant)
     }
@@ -131,11 +165,12 @@ impl Table {
         new.retain(|partition| !self.view.partitions.contains(*partition));
         new.sort_unstable();
         new.dedup();
+        let mut marks: Vec<BoxFuture<'_, Result<(), Failure>>> = Vec::new();
         for partition in new {
-            let at = self.place.join(&path_of(partition, PARTITION_METADATA));
-            self.place.lake.put(&at, Bytes::from(text.clone()), "text/plain").await?;
+            let (at, text) = (self.place.join(&path_of(partition, PARTITION_METADATA)), Bytes::from(text.clone()));
+            marks.push(Box::pin(async move { self.place.lake.put(&at, text, "text/plain").await }));
         }
-        Ok(())
+        futures::stream::iter(marks).buffer_unordered(MARKED_AT_ONCE).try_collect().await
     }
 
     async fn write_slice(
@@ -178,6 +213,24 @@ impl Table {
         })
     }
 
+    /// The commit that this one is made upon, as a text.
+    pub(crate) fn base(&self) -> String {
+        self.view.timeline.commits().next_back().map_or_else(String::new, ToString::to_string)
+    }
+
+    /// A commit of no rows: the first one of a table. Files that are older than a timeline's begin are taken for committed, so there must
+    /// be one before there are files.
+    pub(crate) async fn write_first(&self, lease: &Lease, limits: &Limits, clock: fn() -> u64) -> Result<(), Failure> {
+        let nothing = Prepared {
+            rows: RecordBatch::new_empty(Arc::clone(&self.schema)),
+            schema: Arc::clone(&self.schema),
+            keys: Vec::new(),
+            work: Vec::new(),
+            counts: Counts::default(),
+        };
+        self.write(nothing, &BTreeMap::new(), lease, limits, clock).await.map(drop)
+    }
+
     /// Lets readers see it.
     async fn finish(
         &self,
@@ -188,16 +241,23 @@ impl Table {
         clock: fn() -> u64,
     ) -> Result<(), Failure> {
         let lake = &self.place.lake;
+        self.is_alone(instant).await?;
         let text = serde_json::to_vec(commit).map_err(|error| Failure::internal("HudiCommit", error.to_string()))?;
+        let text = Bytes::from(text);
         let fence = self.place.hoodie(&fence_of(instant));
-        lake.put(&fence, Bytes::from(text), "application/json").await?;
+        match lake.put_new(&fence, text.clone(), "application/json").await {
+            // Our own, if the answer was lost.
+            Err(failure) if failure.code == "PreconditionFailed" => {
+                if self.place.read(&fence).await? != Some(text) {
+                    return Err(self.too_late(instant));
+                }
+            }
+            put => put?,
+        }
         let staged = ObjectInfo { attributes: Attributes::default(), ..lake.head(&fence).await? };
         let at = self.place.hoodie(&format!("{instant}.commit"));
         if lease.left_ms(clock()) < limits.put_ms {
-            return Err(Failure::passing(
-                TOO_LATE,
-                format!("the lease of {} ends before {instant} is committed", self.place.at),
-            ));
+            return Err(self.too_late(instant));
         }
         let copied = tokio::time::timeout(Duration::from_millis(limits.put_ms), lake.copy(&staged, &at)).await;
         let copied =
@@ -211,6 +271,30 @@ impl Table {
         // Whatever of this fails, the next writer sees to.
         let _ = lake.delete(&self.temporary_of(instant)).await;
         Ok(())
+    }
+
+    fn too_late(&self, instant: &Instant) -> Failure {
+        Failure::passing(TOO_LATE, format!("the lease of {} ended before {instant} was committed", self.place.at))
+    }
+
+    /// That the timeline is as it was when the table was opened, but for our own instant: not every writer heeds the lease.
+    async fn is_alone(&self, instant: &Instant) -> Result<(), Failure> {
+        let folder = self.place.hoodie("");
+        let objects = self.place.list(&folder).await?;
+        let names = objects.iter().filter_map(|object| object.location.key().strip_prefix(folder.key()));
+        let now = Timeline::of(names.filter(|name| !name.contains('/')));
+        let is_begun = |entry: &&Entry| entry.instant == *instant && entry.state == State::Inflight;
+        if !now.entries().iter().any(|entry| is_begun(&entry)) {
+            return Err(self.too_late(instant));
+        }
+        let known = self.view.timeline.entries();
+        match now.entries().iter().find(|entry| entry.instant != *instant && !known.contains(entry)) {
+            None => Ok(()),
+            Some(other) => {
+                let reason = format!("another has written to {} meanwhile, at {}", self.place.at, other.instant);
+                Err(Failure::passing("HudiOvertaken", reason))
+            }
+        }
     }
 
     fn temporary_of(&self, instant: &Instant) -> Vec<weir_command::Location> {
@@ -245,9 +329,16 @@ impl Memory {
         Self { permits: Semaphore::new(all as usize), all }
     }
 
-    /// Waits until so much is free. What takes more than there is gets all of it.
+    /// Waits until so much is free.
     async fn hold(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Failure> {
-        let needed = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.all);
+        let needed = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).max(1);
+        if needed > self.all {
+            let reason = format!(
+                "a file group takes {needed} MB to be written again, and {} are allowed: give the writer more memory, or its table smaller files",
+                self.all
+            );
+            return Err(Failure::user("HudiMemory", reason));
+        }
         self.permits.acquire_many(needed).await.map_err(|error| Failure::internal("Memory", error.to_string()))
     }
 }

@@ -43,6 +43,7 @@ impl Fate {
         self.calls.store(0, Ordering::SeqCst);
         self.dies_at.store(n, Ordering::SeqCst);
         self.done.store(done, Ordering::SeqCst);
+        self.came.store(false, Ordering::SeqCst);
     }
 
     /// From now on, the `n`th call waits, as long as it takes, before it is made.

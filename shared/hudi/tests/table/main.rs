@@ -5,6 +5,7 @@
 
 mod deaths;
 mod model;
+mod others;
 mod pairs;
 mod verdict;
 mod world;
