@@ -9,10 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{
-    Change, ColumnDefinition, Control, Message, Operation, Phase, Place, Source, TableDefinition, Unreadable, member,
-    row,
-};
+use crate::{Change, Control, Message, Operation, Phase, Place, Source, TableDefinition, Unreadable, member, row};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -35,16 +32,7 @@ struct Metadata {
 #[serde(rename_all = "kebab-case")]
 struct Definitions {
     #[serde(default)]
-    table_def: Option<Definition>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Definition {
-    #[serde(default)]
-    columns: BTreeMap<String, ColumnDefinition>,
-    #[serde(default)]
-    primary_key: Vec<String>,
+    table_def: Option<TableDefinition>,
 }
 
 /// The guide's prose and captures call some of them differently.
@@ -71,7 +59,6 @@ pub(crate) fn read(members: &BTreeMap<String, &RawValue>, sequence: &str) -> Res
         let definitions: Option<Definitions> =
             members.get("control").map(|control| member(control, "control")).transpose()?;
         let table = definitions.and_then(|control| control.table_def);
-        let table = table.map(|Definition { columns, primary_key }| TableDefinition { columns, primary_key });
         return Ok(Message::Control(Control { source, operation: metadata.operation, table }));
     };
     let phase = if operation == Operation::Load { Phase::Load } else { Phase::Change };

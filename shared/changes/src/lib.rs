@@ -87,7 +87,8 @@ pub struct Control {
 }
 
 /// A table's columns.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct TableDefinition {
     /// By name, with the capture's word for the type.
     pub columns: BTreeMap<String, ColumnDefinition>,
@@ -96,7 +97,7 @@ pub struct TableDefinition {
 }
 
 /// A column.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ColumnDefinition {
     /// As DMS calls it: `INT32`, `STRING`, `NUMERIC`, …
     #[serde(rename = "type")]
@@ -105,10 +106,10 @@ pub struct ColumnDefinition {
     #[serde(default)]
     pub nullable: bool,
     /// Digits in all.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<u32>,
     /// Digits after the point.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<u32>,
 }
 

@@ -101,9 +101,10 @@ impl Table {
         lake.delete(&files).await?;
         lake.delete(&[place.hoodie(&format!("{instant}.inflight"))]).await?;
         lake.delete(&[place.hoodie(&format!("{instant}.commit.requested"))]).await?;
+        // What the fence holds now stays, until it is old: its writer may still be about to make it.
         let folder = place.hoodie(&format!(".temp/{instant}/"));
-        let rest = self.view.temporary.iter().filter(|at| folder.covers(at)).cloned();
-        lake.delete(&rest.chain([fence]).collect::<Vec<_>>()).await
+        let rest = self.view.temporary.iter().filter(|at| folder.covers(at) && **at != fence).cloned();
+        lake.delete(&rest.collect::<Vec<_>>()).await
     }
 
     /// That a writer like this one has begun it. One of Spark's holds no lease while it is at work, and takes its own back.

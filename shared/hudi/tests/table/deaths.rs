@@ -183,6 +183,42 @@ async fn stalled(begun: &[Put]) {
     }
 }
 
+/// As [`stalled`], and its clock stands still: it never sees that its lease is over. What it does then, it does to the table as it is.
+#[tokio::test]
+async fn stalled_at_any_call_without_a_clock() {
+    for n in 1.. {
+        let what = format!("call {n}");
+        let (world, mut rows) = world().await;
+        let fate = Arc::new(Fate::default());
+        fate.stall(n);
+        let mut process = world.process(&fate);
+        process.clock = || 0;
+        let stalled = tokio::spawn(async move { process.commit("second", &second(), None).await });
+        let is_stalled = tokio::select! {
+            () = fate.stalled() => true,
+            () = until_finished(&stalled) => false,
+        };
+        if !is_stalled {
+            assert!(n > 15 && stalled.await.unwrap().is_ok(), "there were {n} calls");
+            break;
+        }
+        pass(AFTER_LEASE_MS);
+        world.process(&Arc::default()).commit("third", &third(), None).await.unwrap();
+        fate.go_on();
+        let acknowledged = stalled.await.unwrap().is_ok();
+        let seen = world.rows(None).await;
+        let mut both = rows.clone();
+        apply(&mut both, &second());
+        apply(&mut both, &third());
+        apply(&mut rows, &third());
+        assert!(seen == both || seen == rows && !acknowledged, "{what}: acknowledged: {acknowledged}");
+        pass(AFTER_LEASE_MS);
+        world.process(&Arc::default()).commit("last", &[put(9, "a", "nine", 1)], None).await.unwrap();
+        // Files of its own may be left over, which nobody sees.
+        assert_eq!(world.table().await.verify().await.unwrap().broken, Vec::<String>::new(), "{what}");
+    }
+}
+
 async fn until_finished<T>(task: &tokio::task::JoinHandle<T>) {
     while !task.is_finished() {
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;

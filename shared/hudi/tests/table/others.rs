@@ -6,9 +6,10 @@ use bytes::Bytes;
 use weir_hudi::Table;
 use weir_hudi::timeline::Instant;
 use weir_lake::Lake;
+use weir_mortal::Fate;
 use weir_mortal::clock::pass;
 
-use crate::world::{Rows, World, put, settings};
+use crate::world::{LEASE_MS, Rows, World, put, settings};
 
 async fn world() -> (World, Rows) {
     let world = World::new(settings(true, None));
@@ -90,4 +91,53 @@ async fn the_table_is_read_as_of_any_time_that_is_kept() {
         assert_eq!(&world.rows(Some(asked)).await, rows, "as of {asked}");
     }
     assert!(Table::open(&world.place()).await.unwrap().unwrap().view.timeline.commits().count() < 17);
+}
+
+/// A writer of ours that died when all was there but `.commit`.
+async fn died_before_its_commit() -> (World, Rows) {
+    for n in 1.. {
+        let (world, rows) = world().await;
+        let fate = Arc::new(Fate::default());
+        fate.set(n, false);
+        let ended =
+            world.process(&fate).commit("second", &[put(2, "a", "two", 2), put(3, "b", "three", 2)], None).await;
+        assert!(ended.is_err(), "it dies before that");
+        let all = world.objects().await;
+        if all.iter().any(|key| key.contains("/.temp/") && key.ends_with("/commit")) {
+            assert_eq!(world.rows(None).await, rows);
+            pass(LEASE_MS + 10_000);
+            return (world, rows);
+        }
+    }
+    unreachable!()
+}
+
+async fn after_the_next(world: &World) -> Vec<i64> {
+    world.process(&Arc::default()).commit("third", &[put(9, "a", "nine", 2)], None).await.unwrap();
+    assert_eq!(world.table().await.verify().await.unwrap().broken, Vec::<String>::new());
+    world.rows(None).await.into_keys().collect()
+}
+
+#[tokio::test]
+async fn a_commit_that_is_whole_is_committed_by_the_next_writer() {
+    let (world, _) = died_before_its_commit().await;
+    assert_eq!(after_the_next(&world).await, [1, 2, 3, 9]);
+}
+
+#[tokio::test]
+async fn but_not_if_another_has_committed_since() {
+    let (world, _) = died_before_its_commit().await;
+    lay(&world, ".hoodie/20980101000000000.commit", r#"{"partitionToWriteStats":{},"extraMetadata":{"schema":""}}"#)
+        .await;
+    assert_eq!(after_the_next(&world).await, [1, 9]);
+}
+
+#[tokio::test]
+async fn nor_if_a_file_of_it_is_gone() {
+    let (world, _) = died_before_its_commit().await;
+    let table = world.table().await;
+    let begun = table.view.timeline.pending().next().unwrap().instant.clone();
+    let file = table.view.files.iter().find(|slice| slice.base.instant == begun).unwrap();
+    world.lake.delete(std::slice::from_ref(&file.object.location)).await.unwrap();
+    assert_eq!(after_the_next(&world).await, [1, 9]);
 }

@@ -109,6 +109,7 @@ impl World {
             place: Place { lake, ..self.place() },
             settings: self.settings.clone(),
             limits: self.limits,
+            clock: now_ms,
             cache: KeyCache::default(),
         }
     }
@@ -156,6 +157,8 @@ pub(crate) struct Process {
     pub(crate) place: Place,
     pub(crate) settings: Settings,
     pub(crate) limits: Limits,
+    /// What it takes for the time when it looks whether its lease is over.
+    pub(crate) clock: fn() -> u64,
     cache: KeyCache,
 }
 
@@ -180,11 +183,11 @@ impl Process {
         changes: &[Put],
         keep_ms: Option<u64>,
     ) -> Result<(Option<Committed>, Counts), Failure> {
-        let table = match Table::open_to_write(&self.place, lease, &self.limits, now_ms).await? {
+        let table = match Table::open_to_write(&self.place, lease, &self.limits, self.clock).await? {
             Some(table) => table,
             None => {
                 Table::create(&self.place, &self.settings, &schema()).await?;
-                Table::open_to_write(&self.place, lease, &self.limits, now_ms).await?.unwrap()
+                Table::open_to_write(&self.place, lease, &self.limits, self.clock).await?.unwrap()
             }
         };
         let prepared = table.prepare(&batch(changes), &self.cache, &self.limits).await?;
@@ -192,7 +195,7 @@ impl Process {
         let own = BTreeMap::from([("last".to_owned(), changes.len().to_string())]);
         let committed = match prepared.is_empty() {
             true => None,
-            false => Some(table.write(prepared, &own, lease, &self.limits, now_ms).await?),
+            false => Some(table.write(prepared, &own, lease, &self.limits, self.clock).await?),
         };
         if let Some(keep_ms) = keep_ms {
             let horizon = Instant::of(i64::try_from(now_ms() - keep_ms).unwrap()).unwrap();

@@ -1,0 +1,108 @@
+//! Which tables are taken, and by which contract: `public.customers=customers,shop.*`.
+
+use std::sync::Arc;
+
+use weir_changes::Source;
+use weir_contract::{Contract, contract};
+
+/// Rules, the first that fits counts.
+#[derive(Debug, Clone, Default)]
+pub struct Routes(Vec<Route>);
+
+#[derive(Debug, Clone)]
+struct Route {
+    schema: String,
+    /// All of the schema's, if none is named.
+    table: Option<String>,
+    contract: Option<Arc<Contract>>,
+}
+
+impl Routes {
+    /// Reads `schema.table`, `schema.table=dataset` and `schema.*`, with commas between.
+    ///
+    /// # Errors
+    /// Every problem, with the rule and what would be right.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let (mut routes, mut problems) = (Vec::new(), Vec::new());
+        for rule in text.split(',').map(str::trim).filter(|rule| !rule.is_empty()) {
+            match route(rule) {
+                Ok(route) => routes.push(route),
+                Err(why) => problems.push(format!("`{rule}`: {why}")),
+            }
+        }
+        if routes.is_empty() && problems.is_empty() {
+            problems.push("no table is named: write schema.table, schema.table=dataset or schema.*".to_owned());
+        }
+        // A table that is named counts before its schema.
+        routes.sort_by_key(|route| route.table.is_none());
+        if problems.is_empty() { Ok(Self(routes)) } else { Err(problems) }
+    }
+
+    /// Whether a table is taken; and if so, its contract, where it has one that somebody wrote.
+    pub fn of(&self, source: &Source) -> Option<Option<&Arc<Contract>>> {
+        let fits = |route: &&Route| {
+            route.schema == source.schema && route.table.as_ref().is_none_or(|table| *table == source.table)
+        };
+        self.0.iter().find(fits).map(|route| route.contract.as_ref())
+    }
+}
+
+fn route(rule: &str) -> Result<Route, String> {
+    let (place, dataset) = match rule.split_once('=') {
+        Some((place, dataset)) => (place.trim(), Some(dataset.trim())),
+        None => (rule, None),
+    };
+    let (schema, table) =
+        place.split_once('.').ok_or("a table is named with its schema: public.customers, or public.*")?;
+    if schema.is_empty() || table.is_empty() {
+        return Err("the schema or the table is empty".to_owned());
+    }
+    let table = (table != "*").then(|| table.to_owned());
+    let contract = dataset.map(contract).transpose().map_err(|error| error.to_string())?;
+    if let Some(contract) = &contract {
+        if table.is_none() {
+            return Err("a contract is one table's".to_owned());
+        }
+        if contract.key().is_empty() {
+            return Err(format!("the contract `{}` has no `key`, and so no rows to change", contract.name()));
+        }
+        if contract.partition_by().len() > 1 {
+            return Err(format!("the contract `{}` has several partitions, and a Hudi table has one", contract.name()));
+        }
+    }
+    Ok(Route { schema: schema.to_owned(), table, contract: contract.map(Arc::new) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(schema: &str, table: &str) -> Source {
+        Source { schema: schema.to_owned(), table: table.to_owned() }
+    }
+
+    #[test]
+    fn a_named_table_counts_before_its_schema() {
+        let routes = Routes::parse("public.*, public.orders=orders,shop.items").unwrap();
+        let name = |schema: &str, table: &str| {
+            routes.of(&source(schema, table)).map(|found| found.map(|it| it.name().to_owned()))
+        };
+        assert_eq!(name("public", "orders"), Some(Some("orders".to_owned())));
+        assert_eq!(name("public", "Orders"), Some(None));
+        assert_eq!(name("shop", "items"), Some(None));
+        assert_eq!(name("shop", "other"), None);
+        assert_eq!(name("secret", "orders"), None);
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said() {
+        let problems =
+            Routes::parse("customers,public.,shop.t=nothing,public.*=orders,public.p=page_logs").unwrap_err();
+        let words = ["public.customers", "empty", "nothing", "one table's", "no `key`"];
+        assert_eq!(problems.len(), words.len(), "{problems:?}");
+        for (problem, word) in problems.iter().zip(words) {
+            assert!(problem.contains(word), "{word}: {problem}");
+        }
+        assert!(Routes::parse(" ").unwrap_err()[0].contains("schema.table"));
+    }
+}
