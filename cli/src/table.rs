@@ -128,7 +128,7 @@ async fn show(table: &Table, as_json: bool) -> Result<(), Stop> {
         let found = json!({
             "name": settings.name, "database": settings.database, "key": settings.key, "ordering": settings.ordering,
             "partition": settings.partition, "index": index, "columns": columns, "commits": commits,
-            "covers": own, "files": slices.iter().map(file).collect::<Vec<_>>(),
+            "covers": own, "read_only": table.not_written.as_ref().map(|failure| &failure.reason), "files": slices.iter().map(file).collect::<Vec<_>>(),
         });
         println!("{found}");
         return Ok(());
@@ -151,6 +151,9 @@ async fn show(table: &Table, as_json: bool) -> Result<(), Stop> {
     }
     for (member, value) in &own {
         println!("covers       {member} to {value}");
+    }
+    if let Some(failure) = &table.not_written {
+        println!("read only    {failure}");
     }
     let mut by_partition: std::collections::BTreeMap<&str, (u64, u64)> = std::collections::BTreeMap::new();
     for slice in &slices {
