@@ -253,15 +253,8 @@ impl Aws {
         if !source.is_prefix() {
             return Ok(vec![object(self.wait(self.lake.head(&source))?)]);
         }
-        let (mut objects, mut after): (_, Option<String>) = (Vec::new(), None);
-        loop {
-            let page = self.wait(self.lake.list(&source, after.as_deref()))?;
-            after = page.objects.last().map(|last| last.location.key().to_owned());
-            objects.extend(page.objects.into_iter().filter(|one| !data || convert::is_data(one, &source)).map(object));
-            if !page.more {
-                return Ok(objects);
-            }
-        }
+        let all = self.wait(weir_lake::list_all(&*self.lake, &source))?;
+        Ok(all.into_iter().filter(|one| !data || convert::is_data(one, &source)).map(object).collect())
     }
 
     fn make_part(&self, part: Part) -> Result<(Made, Vec<Vec<u8>>), Failure> {

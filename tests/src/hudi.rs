@@ -60,15 +60,7 @@ pub async fn fetch(place: &Place, folder: &Path) -> Result<(), Failed> {
 }
 
 async fn list(place: &Place) -> Result<Vec<weir_lake::ObjectInfo>, Failed> {
-    let (mut all, mut after) = (Vec::new(), None::<String>);
-    loop {
-        let page = place.lake.list(&place.at.as_prefix(), after.as_deref()).await?;
-        after = page.objects.last().map(|object| object.location.key().to_owned());
-        all.extend(page.objects);
-        if !page.more {
-            return Ok(all);
-        }
-    }
+    Ok(weir_lake::list_all(&*place.lake, &place.at.as_prefix()).await?)
 }
 
 /// Brings it back, with what others have made of it: what they deleted is deleted.

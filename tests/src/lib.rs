@@ -241,20 +241,14 @@ impl Stack {
     /// # Errors
     /// S3's, or a line that is none.
     pub async fn lines(&self, under: &Location) -> Result<Vec<serde_json::Value>, Failed> {
-        let (mut lines, mut after): (_, Option<String>) = (Vec::new(), None);
-        loop {
-            let page = self.lake.list(under, after.as_deref()).await?;
-            for object in &page.objects {
-                let bytes = self.lake.get(&object.location, None, 0, object.size).await?;
-                for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                    lines.push(serde_json::from_slice(line)?);
-                }
-            }
-            after = page.objects.last().map(|object| object.location.key().to_owned());
-            if !page.more {
-                return Ok(lines);
+        let mut lines = Vec::new();
+        for object in weir_lake::list_all(&self.lake, under).await? {
+            let bytes = self.lake.get(&object.location, None, 0, object.size).await?;
+            for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                lines.push(serde_json::from_slice(line)?);
             }
         }
+        Ok(lines)
     }
 
     /// The reasons of the replay's dead letters, by key.

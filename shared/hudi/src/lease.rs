@@ -105,18 +105,15 @@ fn text(lock: &Lock) -> Result<Bytes, Failure> {
 }
 
 async fn look(place: &Place, at: &Location) -> Result<Option<(Lock, String)>, Failure> {
-    let info = match place.lake.head(at).await {
-        Err(failure) if failure.code == "NoSuchKey" => return Ok(None),
-        info => info?,
-    };
-    let bytes = match place.lake.get(at, Some(&info.etag), 0, info.size).await {
-        // It changed between the two.
+    let found = match weir_lake::find(&*place.lake, at).await {
+        // It changed while it was looked at.
         Err(failure) if matches!(failure.code.as_str(), "PreconditionFailed" | "NoSuchKey") => {
             return Err(busy(place, 0));
         }
-        bytes => bytes?,
+        found => found?,
     };
+    let Some((bytes, etag)) = found else { return Ok(None) };
     let lock = serde_json::from_slice(&bytes);
     let lock = lock.map_err(|error| Failure::user("HudiLock", format!("{at} is no lock of Hudi's: {error}")))?;
-    Ok(Some((lock, info.etag)))
+    Ok(Some((lock, etag)))
 }

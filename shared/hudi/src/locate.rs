@@ -17,6 +17,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 use twox_hash::XxHash3_128;
+use weir_command::Location;
 use weir_delivery::Failure;
 
 use crate::base::adapt;
@@ -53,11 +54,12 @@ impl KeyCache {
     }
 
     /// Forgets a table's files but for these.
-    pub(crate) fn retain(&self, table: &str, slices: &[&Slice]) {
+    pub(crate) fn retain(&self, table: &Location, slices: &[&Slice]) {
+        let folder = table.as_prefix().to_string();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let live: std::collections::HashSet<String> =
             slices.iter().map(|slice| slice.object.location.to_string()).collect();
-        all.retain(|name, _| !name.starts_with(table) || live.contains(name));
+        all.retain(|name, _| !name.starts_with(&folder) || live.contains(name));
     }
 }
 

@@ -55,24 +55,12 @@ impl Place {
     }
 
     pub(crate) async fn list(&self, under: &Location) -> Result<Vec<ObjectInfo>, Failure> {
-        let (mut all, mut after) = (Vec::new(), None::<String>);
-        loop {
-            let page = self.lake.list(under, after.as_deref()).await?;
-            after = page.objects.last().map(|object| object.location.key().to_owned());
-            all.extend(page.objects);
-            if !page.more || after.is_none() {
-                return Ok(all);
-            }
-        }
+        weir_lake::list_all(&*self.lake, under).await
     }
 
     /// A whole object; nothing if there is none.
     pub(crate) async fn read(&self, at: &Location) -> Result<Option<Bytes>, Failure> {
-        let info = match self.lake.head(at).await {
-            Err(failure) if failure.code == "NoSuchKey" => return Ok(None),
-            info => info?,
-        };
-        self.lake.get(at, Some(&info.etag), 0, info.size).await.map(Some)
+        Ok(weir_lake::find(&*self.lake, at).await?.map(|(bytes, _)| bytes))
     }
 
     pub(crate) async fn put(&self, name: &str, text: impl Into<Bytes>) -> Result<(), Failure> {

@@ -97,55 +97,81 @@ impl Table {
     /// # Errors
     /// The lake's; `HudiSchemaChange`, `HudiKey`, `HudiChanges`: changes that can't be made to this table; `HudiFile`.
     pub async fn prepare(&self, changes: &Changes, cache: &KeyCache, limits: &Limits) -> Result<Prepared, Failure> {
-        let settings = &self.settings;
         let schema = evolve(&self.schema, &changes.rows.schema())?;
         let rows = adapt(&changes.rows, &schema).map_err(broken)?;
-        let keys = record_keys(&rows, &settings.key)?;
-        let paths = partition_paths(&rows, settings.partition.as_deref())?;
-        let (ordering, field) =
-            match (rows.column_by_name(&settings.ordering), schema.field_with_name(&settings.ordering)) {
-                (Some(column), Ok(field)) => (Arc::clone(column), field.clone()),
-                _ => return Err(Failure::user("HudiKey", format!("the rows have no column `{}`", settings.ordering))),
-            };
-        let looked_for = Arc::new(Keys::new(&keys, ordering));
-        if let Some(key) = keys.iter().find(|key| settings.buckets.is_some() && key.contains([',', ':'])) {
+        let keys = record_keys(&rows, &self.settings.key)?;
+        let wanted = self.wanted(&rows, &keys, &changes.deletes)?;
+        let slices = self.view.slices(None);
+        cache.retain(&self.place.at, &slices);
+        let mut known = self.known(&slices)?;
+        let found = self.find(&rows, &keys, &wanted, &slices, &mut known, cache).await?;
+        let sizes = Sizes { target_bytes: limits.target_bytes, row_bytes: ROW_BYTES };
+        let (groups, counts) = plan(&wanted, &known, &found, sizes);
+        let work = groups.into_iter().filter_map(|group| work_of(group, &slices)).collect();
+        Ok(Prepared { schema, rows, keys, work, counts })
+    }
+
+    /// What becomes of each row, as far as the row says it.
+    fn wanted(&self, rows: &RecordBatch, keys: &[String], deletes: &[bool]) -> Result<Vec<Wanted>, Failure> {
+        let buckets = self.settings.buckets;
+        if deletes.len() != keys.len() {
+            return Err(Failure::internal("HudiChanges", "there are not as many marks as rows"));
+        }
+        if let Some(key) = keys.iter().find(|key| buckets.is_some() && key.contains([',', ':'])) {
             let reason = format!(
                 "the key `{key}` holds `,` or `:`, by which Java would take it for several when it looks for its bucket"
             );
             return Err(Failure::user("HudiKey", reason));
         }
-        if looked_for.by_key.len() != keys.len() || changes.deletes.len() != keys.len() {
-            return Err(Failure::internal(
-                "HudiChanges",
-                "there are several changes of one key, or fewer marks than rows",
-            ));
+        let paths = partition_paths(rows, self.settings.partition.as_deref())?;
+        let wanted = keys.iter().zip(paths).zip(deletes).map(|((key, partition), is_delete)| Wanted {
+            partition,
+            is_delete: *is_delete,
+            bucket: buckets.map(|buckets| bucket_of(key, buckets)),
+        });
+        Ok(wanted.collect())
+    }
+
+    /// What is known of the files without opening them.
+    fn known(&self, slices: &[&Slice]) -> Result<Vec<Known>, Failure> {
+        let known = slices.iter().map(|slice| {
+            let known = known_of(slice, self.settings.buckets);
+            match (self.settings.buckets, known.bucket) {
+                (Some(buckets), None) => Err(Failure::user(
+                    "HudiRefused",
+                    format!("{} is no bucket's, and the table has {buckets} of them", slice.object.location),
+                )),
+                _ => Ok(known),
+            }
+        });
+        known.collect()
+    }
+
+    /// Looks for the keys in the files that may have them, and says of these how many rows they have.
+    async fn find(
+        &self,
+        rows: &RecordBatch,
+        keys: &[String],
+        wanted: &[Wanted],
+        slices: &[&Slice],
+        known: &mut [Known],
+        cache: &KeyCache,
+    ) -> Result<Vec<Found>, Failure> {
+        let name = &self.settings.ordering;
+        let schema = rows.schema();
+        let (Some(ordering), Ok(field)) = (rows.column_by_name(name), schema.field_with_name(name)) else {
+            return Err(Failure::user("HudiKey", format!("the rows have no column `{name}`")));
+        };
+        let looked_for = Keys::new(keys, Arc::clone(ordering));
+        if looked_for.by_key.len() != keys.len() {
+            return Err(Failure::internal("HudiChanges", "there are several changes of one key"));
         }
-        let slices = self.view.slices(None);
-        cache.retain(&self.place.at.to_string(), &slices);
-        let buckets = settings.buckets;
-        let wanted: Vec<Wanted> = keys
-            .iter()
-            .zip(&paths)
-            .zip(&changes.deletes)
-            .map(|((key, partition), is_delete)| Wanted {
-                partition: partition.clone(),
-                is_delete: *is_delete,
-                bucket: buckets.map(|buckets| bucket_of(key, buckets)),
-            })
-            .collect();
-        let mut known: Vec<Known> = slices.iter().map(|slice| known_of(slice, buckets)).collect();
-        if let Some(stray) = known.iter().position(|slice| buckets.is_some() && slice.bucket.is_none()) {
-            let at = slices.get(stray).map(|slice| slice.object.location.to_string()).unwrap_or_default();
-            return Err(Failure::user(
-                "HudiRefused",
-                format!("{at} is no bucket's, and the table has {} of them", buckets.unwrap_or(0)),
-            ));
-        }
+        let looked_for = Arc::new(looked_for);
         let touched: BTreeSet<Option<u32>> = wanted.iter().map(|want| want.bucket).collect();
         let mut looks: Vec<BoxFuture<'_, Result<_, Failure>>> = Vec::new();
-        for (n, slice) in slices.iter().copied().enumerate() {
-            if known.get(n).is_some_and(|slice| touched.contains(&slice.bucket)) {
-                let (looked_for, field) = (&looked_for, &field);
+        for (n, (slice, known)) in slices.iter().copied().zip(&*known).enumerate() {
+            if touched.contains(&known.bucket) {
+                let looked_for = &looked_for;
                 looks.push(Box::pin(async move { Ok((n, look(&self.place, slice, looked_for, field, cache).await?)) }));
             }
         }
@@ -157,21 +183,19 @@ impl Table {
             }
             found.extend(hits.found.into_iter().map(|(row, change, is_newer)| Found { change, slice, row, is_newer }));
         }
-        let sizes = Sizes { target_bytes: limits.target_bytes, row_bytes: ROW_BYTES };
-        let (groups, counts) = plan(&wanted, &known, &found, sizes);
-        let work = groups.into_iter().filter_map(|group| {
-            let (old, partition, bucket) = match &group.target {
-                Target::Slice(slice) => {
-                    let slice = *slices.get(*slice)?;
-                    (Some(slice.clone()), slice.partition.clone(), None)
-                }
-                Target::New { partition, bucket } => (None, partition.clone(), *bucket),
-            };
-            Some(Work { group, partition, old, bucket })
-        });
-        let work = work.collect();
-        Ok(Prepared { schema, rows, keys, work, counts })
+        Ok(found)
     }
+}
+
+fn work_of(group: Group, slices: &[&Slice]) -> Option<Work> {
+    let (old, partition, bucket) = match &group.target {
+        Target::Slice(slice) => {
+            let slice = *slices.get(*slice)?;
+            (Some(slice.clone()), slice.partition.clone(), None)
+        }
+        Target::New { partition, bucket } => (None, partition.clone(), *bucket),
+    };
+    Some(Work { group, partition, old, bucket })
 }
 
 fn known_of(slice: &Slice, buckets: Option<u32>) -> Known {

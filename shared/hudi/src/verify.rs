@@ -1,6 +1,6 @@
 //! Whether a table is whole: every file read, every key made again, every commit's files looked for.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
@@ -27,6 +27,17 @@ pub struct Verdict {
     pub broken: Vec<String>,
     /// What is no harm, and will be gone with the next commit or the next cleaning.
     pub left_over: Vec<String>,
+}
+
+/// What may be wrong with a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Trouble {
+    Key,
+    Twice,
+    Folder,
+    File,
+    Time,
+    Bucket,
 }
 
 /// Of each kind of trouble in a file, so many rows are named.
@@ -90,35 +101,34 @@ impl Table {
         };
         let folders = partition_paths(rows, self.settings.partition.as_deref())?;
         let own_instant = slice.base.instant.to_string();
-        let mut said = [0usize; 6];
-        let mut say = |kind: usize, text: String| {
-            if let Some(count) = said.get_mut(kind) {
-                *count += 1;
-                if *count <= NAMED {
-                    broken.push(format!("{at}: {text}"));
-                }
+        let mut said = HashMap::<Trouble, usize>::new();
+        let mut say = |kind: Trouble, text: String| {
+            let count = said.entry(kind).or_default();
+            *count += 1;
+            if *count <= NAMED {
+                broken.push(format!("{at}: {text}"));
             }
         };
         for (row, (key, folder)) in made.iter().zip(&folders).enumerate() {
             let kept = keys.value(row);
             if kept != key {
-                say(0, format!("a row of the key `{key}` is kept under `{kept}`"));
+                say(Trouble::Key, format!("a row of the key `{key}` is kept under `{kept}`"));
             }
             if !seen.insert(hash(key)) {
-                say(1, format!("the key `{key}` is there more than once"));
+                say(Trouble::Twice, format!("the key `{key}` is there more than once"));
             }
             if paths.value(row) != slice.partition || *folder != slice.partition {
-                say(2, format!("the row `{key}` belongs into `{folder}`"));
+                say(Trouble::Folder, format!("the row `{key}` belongs into `{folder}`"));
             }
             if names.value(row) != at.file_name() {
-                say(3, format!("the row `{key}` says that it is in {}", names.value(row)));
+                say(Trouble::File, format!("the row `{key}` says that it is in {}", names.value(row)));
             }
             if times.value(row) > own_instant.as_str() {
-                say(4, format!("the row `{key}` is of {}, later than its file", times.value(row)));
+                say(Trouble::Time, format!("the row `{key}` is of {}, later than its file", times.value(row)));
             }
             let bucket = self.settings.buckets.map(|buckets| bucket_of(key, buckets));
             if bucket.is_some() && bucket != bucket_in(&slice.base.file_id) {
-                say(5, format!("the row `{key}` belongs into bucket {}", bucket.unwrap_or(0)));
+                say(Trouble::Bucket, format!("the row `{key}` belongs into bucket {}", bucket.unwrap_or(0)));
             }
         }
         Ok(())
@@ -126,7 +136,7 @@ impl Table {
 
     /// What the commits say that they wrote is there, as far as readers need it.
     async fn check_commits(&self, broken: &mut Vec<String>) -> Result<(), Failure> {
-        let sizes: std::collections::HashMap<&str, u64> =
+        let sizes: HashMap<&str, u64> =
             self.view.files.iter().map(|slice| (slice.object.location.key(), slice.object.size)).collect();
         // From the newest on: only a group's last file is needed.
         let mut groups = HashSet::new();

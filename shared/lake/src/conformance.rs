@@ -72,16 +72,8 @@ async fn lists(lake: &dyn Lake, under: &Location) -> Result<(), String> {
     for n in 0..OBJECTS {
         expect("put", lake.put(&under.join(&format!("{n:05}")), Bytes::from_static(b"x"), "text/plain").await, ())?;
     }
-    let mut keys = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = lake.list(under, after.as_deref()).await.map_err(|failure| failure.reason)?;
-        keys.extend(page.objects.iter().map(|object| object.location.file_name().to_owned()));
-        after = page.objects.last().map(|object| object.location.key().to_owned());
-        if !page.more {
-            break;
-        }
-    }
+    let listed = crate::list_all(lake, under).await.map_err(|failure| failure.reason)?;
+    let keys: Vec<String> = listed.iter().map(|object| object.location.file_name().to_owned()).collect();
     expect("every key once, in order", Ok(keys), (0..OBJECTS).map(|n| format!("{n:05}")).collect::<Vec<_>>())?;
     let all: Vec<Location> = (0..OBJECTS).map(|n| under.join(&format!("{n:05}"))).collect();
     expect("delete, more than one request's worth", lake.delete(&all).await, ())?;

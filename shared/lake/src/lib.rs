@@ -19,6 +19,7 @@ mod read;
 #[cfg(feature = "s3")]
 mod s3;
 mod upload;
+mod whole;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,6 +36,7 @@ pub use read::ObjectReader;
 #[cfg(feature = "s3")]
 pub use s3::S3Lake;
 pub use upload::Upload;
+pub use whole::{each_page, find, list_all};
 
 /// An object as a head or a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

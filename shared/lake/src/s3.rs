@@ -61,7 +61,7 @@ where
         Some("AccessDenied") => {
             "access denied; the function's role, the bucket's policy or its key's policy must allow it".to_owned()
         }
-        Some("PreconditionFailed") => "the object changed while it was being read".to_owned(),
+        Some("PreconditionFailed") => "the object has changed, or there is one already".to_owned(),
         Some("InvalidObjectState") => "the object is archived; restore it first".to_owned(),
         _ => error.message().map_or_else(|| format!("{error}"), str::to_owned),
     };

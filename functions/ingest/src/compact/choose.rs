@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use weir_command::Location;
 use weir_contract::Contract;
 use weir_delivery::Failure;
-use weir_lake::ObjectInfo;
+use weir_lake::{ObjectInfo, each_page};
 use weir_ledger::layout::path_of;
 
 use super::{Asked, LARGE_BYTES};
@@ -117,8 +117,8 @@ impl Ingest {
             let under = self.config.events.join(&format!("{dataset}/"));
             let mut found = BTreeMap::new();
             for prefix in prefixes(contract, &asked.dates, &placed) {
-                let count = |objects: &[ObjectInfo]| count_in(&mut found, dataset, &under, objects, &placed);
-                self.each_page(&self.config.events.join(&prefix), count).await?;
+                let count = |objects: Vec<ObjectInfo>| count_in(&mut found, dataset, &under, &objects, &placed);
+                each_page(&*self.lake, &self.config.events.join(&prefix), count).await?;
             }
             let least = if asked.dates.is_empty() { LEAST_SMALL } else { 2 };
             let worth = found.into_values().filter(|it| {
@@ -145,24 +145,6 @@ impl Ingest {
             return Err(Failure::user("NoSuchDataset", reason));
         };
         Ok(vec![known.swap_remove(place)])
-    }
-
-    pub(crate) async fn list_all(&self, under: &Location) -> Result<Vec<ObjectInfo>, Failure> {
-        let mut all = Vec::new();
-        self.each_page(under, |objects| all.extend_from_slice(objects)).await?;
-        Ok(all)
-    }
-
-    async fn each_page(&self, under: &Location, mut each: impl FnMut(&[ObjectInfo]) + Send) -> Result<(), Failure> {
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.lake.list(under, after.as_deref()).await?;
-            each(&page.objects);
-            after = page.objects.last().map(|object| object.location.key().to_owned());
-            if !page.more || after.is_none() {
-                return Ok(());
-            }
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use weir_catalog::{Partition, Table};
 use weir_delivery::Failure;
+use weir_lake::list_all;
 use weir_ledger::batch::Swap;
 use weir_ledger::layout::{Layout, Moving, begin, next_folders, release, settle};
 use weir_telemetry::Trouble;
@@ -144,7 +145,7 @@ impl Ingest {
     ) -> Result<Compacted, Failure> {
         let mut files = Vec::new();
         for old in [moving.shown].into_iter().chain(moving.since.iter().copied().filter(|old| *old != generation)) {
-            let all = self.list_all(&self.place(folder, old)).await?;
+            let all = list_all(&*self.lake, &self.place(folder, old)).await?;
             files.extend(all.into_iter().filter(|file| {
                 let name = file.location.file_name();
                 // What an unfinished compaction has written is what lies in the folders before.

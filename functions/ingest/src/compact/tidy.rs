@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use weir_delivery::Failure;
+use weir_lake::list_all;
 use weir_ledger::batch::Phase;
 use weir_ledger::layout::{Layout, Retired, forget, hold, release};
 use weir_telemetry::Trouble;
@@ -92,7 +93,7 @@ impl Ingest {
         }
         for generation in &retired.generations {
             let at = self.place(&retired.folder, *generation);
-            let all: Vec<_> = self.list_all(&at).await?.into_iter().map(|file| file.location).collect();
+            let all: Vec<_> = list_all(&*self.lake, &at).await?.into_iter().map(|file| file.location).collect();
             for some in all.chunks(AT_ONCE) {
                 self.lake.delete(some).await?;
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::world::{LEASE_MS, Put, Rows, World, apply, gone, put, settings};
+use crate::world::{LEASE_MS, Put, Rows, World, Writing, apply, gone, put, settings};
 use weir_hudi::BUSY;
 use weir_hudi::timeline::Instant;
 use weir_mortal::Fate;
@@ -143,23 +143,15 @@ async fn stalled(begun: &[Put]) {
     for n in 1.. {
         let what = format!("call {n}");
         let (world, mut rows) = world_with(begun).await;
-        let fate = Arc::new(Fate::default());
-        fate.stall(n);
-        let process = world.process(&fate);
-        let stalled = tokio::spawn(async move { process.commit("second", &second(), Some(1)).await });
-        let is_stalled = tokio::select! {
-            () = fate.stalled() => true,
-            () = until_finished(&stalled) => false,
-        };
-        if !is_stalled {
-            assert!(n > 15 && stalled.await.unwrap().is_ok(), "there were {n} calls");
+        let stalled = Writing::begin(&world, now_ms, "second", second(), Some(1), n).await;
+        if !stalled.is_stalled {
+            assert!(n > 15 && stalled.go_on().await, "there were {n} calls");
             break;
         }
         pass(AFTER_LEASE_MS);
         world.process(&Arc::default()).commit("third", &third(), None).await.unwrap();
         let between = world.rows(None).await;
-        fate.go_on();
-        let acknowledged = stalled.await.unwrap().is_ok();
+        let acknowledged = stalled.go_on().await;
         let seen = world.rows(None).await;
         assert_eq!(seen, between, "{what}: what goes on late changes nothing any more");
         let mut both = rows.clone();
@@ -189,23 +181,14 @@ async fn stalled_at_any_call_without_a_clock() {
     for n in 1.. {
         let what = format!("call {n}");
         let (world, mut rows) = world().await;
-        let fate = Arc::new(Fate::default());
-        fate.stall(n);
-        let mut process = world.process(&fate);
-        process.clock = || 0;
-        let stalled = tokio::spawn(async move { process.commit("second", &second(), None).await });
-        let is_stalled = tokio::select! {
-            () = fate.stalled() => true,
-            () = until_finished(&stalled) => false,
-        };
-        if !is_stalled {
-            assert!(n > 15 && stalled.await.unwrap().is_ok(), "there were {n} calls");
+        let stalled = Writing::begin(&world, || 0, "second", second(), None, n).await;
+        if !stalled.is_stalled {
+            assert!(n > 15 && stalled.go_on().await, "there were {n} calls");
             break;
         }
         pass(AFTER_LEASE_MS);
         world.process(&Arc::default()).commit("third", &third(), None).await.unwrap();
-        fate.go_on();
-        let acknowledged = stalled.await.unwrap().is_ok();
+        let acknowledged = stalled.go_on().await;
         let seen = world.rows(None).await;
         let mut both = rows.clone();
         apply(&mut both, &second());
@@ -216,12 +199,6 @@ async fn stalled_at_any_call_without_a_clock() {
         world.process(&Arc::default()).commit("last", &[put(9, "a", "nine", 1)], None).await.unwrap();
         // Files of its own may be left over, which nobody sees.
         assert_eq!(world.table().await.verify().await.unwrap().broken, Vec::<String>::new(), "{what}");
-    }
-}
-
-async fn until_finished<T>(task: &tokio::task::JoinHandle<T>) {
-    while !task.is_finished() {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
 }
 

@@ -2,12 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::world::{LEASE_MS, Put, Rows, World, apply, gone, put, settings};
-use tokio::task::JoinHandle;
-use weir_delivery::Failure;
-use weir_hudi::Committed;
-use weir_mortal::Fate;
-use weir_mortal::clock::pass;
+use crate::world::{LEASE_MS, Put, Rows, World, Writing, apply, gone, put, settings};
+use weir_mortal::clock::{now_ms, pass};
 
 fn first() -> Vec<Put> {
     vec![put(1, "a", "one", 1), put(2, "a", "two", 1), put(3, "b", "three", 1)]
@@ -19,27 +15,6 @@ fn second() -> Vec<Put> {
 
 fn third() -> Vec<Put> {
     vec![put(1, "c", "one moves", 7), put(5, "a", "five", 7)]
-}
-
-type Writing = JoinHandle<Result<Option<Committed>, Failure>>;
-
-/// Begins to commit, until that call, or to the end.
-async fn begin(world: &World, owner: &'static str, changes: Vec<Put>, call: usize) -> (Arc<Fate>, Writing, bool) {
-    let fate = Arc::new(Fate::default());
-    fate.stall(call);
-    let process = world.process(&fate);
-    let writing = tokio::spawn(async move { process.commit(owner, &changes, None).await.map(|done| done.0) });
-    let is_stalled = tokio::select! {
-        () = fate.stalled() => true,
-        () = finished(&writing) => false,
-    };
-    (fate, writing, is_stalled)
-}
-
-async fn finished(writing: &Writing) {
-    while !writing.is_finished() {
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]
@@ -62,19 +37,18 @@ async fn stalled(begun: &[Put]) {
                 world.process(&Arc::default()).commit("first", begun, None).await.unwrap();
             }
             pass(1_000);
-            let (fate, writing, is_stalled) = begin(&world, "second", second(), one).await;
-            if !is_stalled {
+            let writing = Writing::begin(&world, now_ms, "second", second(), None, one).await;
+            if !writing.is_stalled {
                 assert!(one > 15 && met > 200, "{met} pairs");
                 return;
             }
             pass(LEASE_MS + 10_000);
-            let (next_fate, next_writing, next_is_stalled) = begin(&world, "third", third(), other).await;
+            let next = Writing::begin(&world, now_ms, "third", third(), None, other).await;
+            let next_is_stalled = next.is_stalled;
             met += 1;
-            fate.go_on();
-            let second_done = writing.await.unwrap().is_ok();
+            let second_done = writing.go_on().await;
             let between = world.rows(None).await;
-            next_fate.go_on();
-            let third_done = next_writing.await.unwrap().is_ok();
+            let third_done = next.go_on().await;
             let seen = world.rows(None).await;
             let outcomes =
                 [(false, false), (true, false), (false, true), (true, true)].map(|which| (which, rows(begun, which)));

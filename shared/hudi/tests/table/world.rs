@@ -7,6 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use tokio::task::JoinHandle;
 use weir_command::Location;
 use weir_delivery::Failure;
 use weir_hudi::settings::Settings;
@@ -151,6 +152,47 @@ pub(crate) fn rows_in(batches: &[RecordBatch]) -> Rows {
         }
     }
     rows
+}
+
+/// A commit that stalls at a call, or is done.
+pub(crate) struct Writing {
+    task: JoinHandle<Result<(Option<Committed>, Counts), Failure>>,
+    fate: Arc<Fate>,
+    pub(crate) is_stalled: bool,
+}
+
+impl Writing {
+    /// Begins to commit, until that call, or to the end.
+    pub(crate) async fn begin(
+        world: &World,
+        clock: fn() -> u64,
+        owner: &'static str,
+        changes: Vec<Put>,
+        keep_ms: Option<u64>,
+        call: usize,
+    ) -> Self {
+        let fate = Arc::new(Fate::default());
+        fate.stall(call);
+        let process = Process { clock, ..world.process(&fate) };
+        let task = tokio::spawn(async move { process.commit(owner, &changes, keep_ms).await });
+        let is_stalled = tokio::select! {
+            () = fate.stalled() => true,
+            () = finished(&task) => false,
+        };
+        Self { task, fate, is_stalled }
+    }
+
+    /// Lets it go on, and says whether the commit was acknowledged.
+    pub(crate) async fn go_on(self) -> bool {
+        self.fate.go_on();
+        self.task.await.unwrap().is_ok()
+    }
+}
+
+async fn finished<T>(task: &JoinHandle<T>) {
+    while !task.is_finished() {
+        tokio::task::yield_now().await;
+    }
 }
 
 pub(crate) struct Process {
