@@ -9,11 +9,12 @@ use weir_command::Location;
 use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::positions::{Listed, Manifest, Range};
+use weir_telemetry::Visit;
 
 use crate::placing::Placed;
 use crate::rows::{Aside, Made, Origin, empty_file};
 use crate::said::ManifestGone;
-use crate::{Ingest, Visit};
+use crate::{Ingest, LAST_MS};
 
 /// How many files are written at a time.
 const AT_ONCE: usize = 16;
@@ -100,7 +101,7 @@ impl Ingest {
     async fn write_new(&self, at: &Location, bytes: &Bytes, visit: &Visit) -> Result<(), Failure> {
         let mut tries = 1;
         loop {
-            if visit.is_over() {
+            if !visit.has_left(LAST_MS) {
                 return Err(Failure::passing("OutOfTime", format!("there was no time left to write {at}")));
             }
             match self.lake.put_new(at, bytes.clone(), content_type(at)).await {
@@ -160,7 +161,7 @@ impl Ingest {
     /// Of two writes at the same time S3 may keep either: it is looked at. One that comes later finds something there.
     async fn close_one(&self, at: &Location, empty: &Bytes, visit: &Visit) -> Result<(), Failure> {
         for _ in 0..MOST_TRIES {
-            if visit.is_over() {
+            if !visit.has_left(LAST_MS) {
                 break;
             }
             self.lake.put(at, empty.clone(), content_type(at)).await?;

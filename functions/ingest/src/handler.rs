@@ -5,11 +5,12 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use weir_delivery::kafka::{Batch, Place, read_batch, respond};
 use weir_delivery::{BatchResponse, Failure};
+use weir_telemetry::Visit;
 
+use crate::Ingest;
 use crate::compact::{Asked, Report};
 use crate::partition::Counts;
 use crate::said::{BatchTaken, Held};
-use crate::{Ingest, Visit};
 
 /// How many partitions are worked on at a time.
 const AT_ONCE: usize = 16;

@@ -26,7 +26,7 @@ use weir_ledger::batch::{self, Book, Landed, Lane, Swap, lane};
 use weir_ledger::layout::Layouts;
 use weir_ledger::positions::{Position, Positions};
 use weir_ledger::{Store, Writer};
-use weir_telemetry::{Event, Telemetry, Trouble};
+use weir_telemetry::{Event, Telemetry, Trouble, Visit};
 
 use crate::config::Config;
 use crate::placing::Placed;
@@ -73,33 +73,8 @@ impl Memory {
     }
 }
 
-/// One invocation.
-#[derive(Debug, Clone)]
-pub struct Visit {
-    /// Lambda's request id.
-    pub request_id: String,
-    /// When Lambda kills it, in milliseconds since the epoch.
-    pub deadline_ms: u64,
-    /// What time it is, in the same.
-    pub clock: fn() -> u64,
-    /// Whether it is this process's first.
-    pub cold_start: bool,
-}
-
-impl Visit {
-    /// Milliseconds since the epoch.
-    pub fn now_ms(&self) -> u64 {
-        (self.clock)()
-    }
-
-    /// Whether there is hardly any time left: what is held is given back in time.
-    pub fn is_over(&self) -> bool {
-        self.now_ms() + LAST_MS >= self.deadline_ms
-    }
-}
-
-/// What it takes to give back what is held.
-const LAST_MS: u64 = 1_000;
+/// What it takes to give back what is held: less is no time left.
+pub(crate) const LAST_MS: u64 = 1_000;
 
 impl Ingest {
     /// Until when what this invocation takes is its own.

@@ -9,10 +9,10 @@ use weir_alerts::Topic;
 use weir_catalog::GlueCatalog;
 use weir_delivery::Failure;
 use weir_ingest::config::Config;
-use weir_ingest::{Ingest, Memory, Visit};
+use weir_ingest::{Ingest, Memory};
 use weir_lake::{S3Lake, aws_config};
 use weir_ledger::{DynamoStore, Writer};
-use weir_telemetry::{Telemetry, now_ms};
+use weir_telemetry::{Telemetry, Visit, now_ms};
 
 /// Batches are megabytes that come and go; see transform.
 #[global_allocator]

@@ -8,12 +8,13 @@ use weir_contract::Violation;
 use weir_delivery::Failure;
 use weir_delivery::kafka::{Partition, Record, Source};
 use weir_ledger::positions::{Position, Range, Taking, take};
+use weir_telemetry::Visit;
 
 use crate::files::{NDJSON, stem};
 use crate::rows::{Aside, Origin};
 use crate::said::{GapFound, Kept, Recreated};
 use crate::work::{Stop, Work};
-use crate::{Ingest, Visit};
+use crate::{Ingest, LAST_MS};
 
 /// How often a partition is tried that another changes at the same time.
 const MOST_TRIES: usize = 3;
@@ -91,7 +92,7 @@ impl Ingest {
         };
         for _ in 0..MOST_TRIES {
             let now_ms = visit.now_ms();
-            if visit.is_over() {
+            if !visit.has_left(LAST_MS) {
                 return Err(Failure::passing("OutOfTime", format!("there is no time left for {name}")));
             }
             let own = match take(&known, &batch.stamps, self.lease_until_ms(visit), now_ms) {

@@ -2,10 +2,10 @@
 
 use weir_delivery::Failure;
 use weir_ledger::positions::{Position, cleared, reclaim, release};
-use weir_telemetry::Trouble;
+use weir_telemetry::{Trouble, Visit};
 
 use crate::work::Stop;
-use crate::{Ingest, Visit};
+use crate::{Ingest, LAST_MS};
 
 /// The most partitions that one sweep looks at; the next goes on from there.
 const AT_ONCE: usize = 100;
@@ -17,7 +17,7 @@ impl Ingest {
     /// The ledger's, when it is asked what there is. What fails after that is said, and is no trouble of the others.
     pub async fn sweep(&self, visit: &Visit) -> Result<(), Failure> {
         for position in self.positions.left_over(visit.now_ms(), AT_ONCE).await? {
-            if visit.is_over() {
+            if !visit.has_left(LAST_MS) {
                 break;
             }
             let taken = reclaim(&position, self.lease_until_ms(visit), visit.now_ms());

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use weir_delivery::Failure;
 use weir_ledger::batch::{Landed, object};
 use weir_ledger::positions::{Position, Range, cleared, commit, intend, is_wanted, left_over, newest_of, release};
+use weir_telemetry::Visit;
 
+use crate::Ingest;
 use crate::files::Planned;
 use crate::partition::{Batch, Counts};
 use crate::placing::Placed;
 use crate::rows::{Made, Origin, make};
 use crate::said::{Forgotten, Kept};
-use crate::{Ingest, Visit};
 
 /// Why a taking came to nothing.
 pub(crate) enum Stop {

@@ -13,14 +13,15 @@ use bytes::Bytes;
 use serde_json::json;
 use weir_command::Location;
 use weir_delivery::Failure;
+use weir_ingest::Ingest;
 use weir_ingest::compact::Report;
 use weir_ingest::handler::Answer;
-use weir_ingest::{Ingest, Visit};
 use weir_lake::Lake;
 use weir_ledger::batch::{Book, object};
 use weir_ledger::layout::{Layout, Layouts, Moving};
 use weir_ledger::positions::Positions;
 use weir_mortal::Fate;
+use weir_telemetry::Visit;
 
 use world::{CLUSTER, KEEP_HOURS, LEASE_MS, World, deliver, event, invoke, logs, now_ms, one, pass};
 

@@ -12,11 +12,12 @@ use weir_ledger::batch::{Landed, Lane, Run, Swap, lane, object};
 use weir_ledger::positions::Manifest as Commit;
 use weir_ledger::protocol::REMEMBERED_DAYS;
 use weir_ledger::{Job, State};
+use weir_telemetry::Visit;
 
+use crate::Orchestrator;
 use crate::config::When;
 use crate::drive::{AT_ONCE, Urge};
 use crate::manifest::{self, Files, Listed, Manifest, Refused};
-use crate::{Orchestrator, Visit};
 
 /// More objects than this wait for the next run.
 const MOST_OBJECTS: usize = 10_000;

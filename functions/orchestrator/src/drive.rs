@@ -16,10 +16,11 @@ use weir_ledger::batch::lane::Step;
 use weir_ledger::batch::{self, Lane, Phase, Swap, lane, object};
 use weir_ledger::protocol::{Claim, FOREVER_MS, REMEMBERED_DAYS};
 use weir_ledger::{Job, Speed};
+use weir_telemetry::Visit;
 
+use crate::Orchestrator;
 use crate::manifest::{Files, Listed, Manifest, Outcome};
 use crate::said;
-use crate::{Orchestrator, Visit};
 
 /// Calls to the ledger at a time.
 pub(crate) const AT_ONCE: usize = 16;

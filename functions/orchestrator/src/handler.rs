@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use weir_contract::{contract, names};
 use weir_delivery::Failure;
 use weir_ledger::batch::{Lane, Phase, lane};
-use weir_telemetry::Trouble;
+use weir_telemetry::{Trouble, Visit};
 
 use crate::config::When;
 use crate::drive::Urge;
@@ -14,7 +14,7 @@ use crate::envelope::{Asked, TakeUp, read};
 use crate::load::Told;
 use crate::run::ROOM_PAUSE_MS;
 use crate::warehouse::redshift::statement_name;
-use crate::{Orchestrator, Visit};
+use crate::{LAST_MS, Orchestrator};
 
 /// The most lanes and jobs one sweep looks at; the next goes on from there.
 const SWEEP_AT_ONCE: usize = 100;
@@ -116,7 +116,7 @@ impl Orchestrator {
         let mut seen = HashSet::new();
         names.retain(|name| seen.insert(name.clone()));
         for name in &names {
-            if visit.is_over() {
+            if !visit.has_left(LAST_MS) {
                 break;
             }
             // One that is in trouble holds up no other.

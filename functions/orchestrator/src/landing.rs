@@ -10,11 +10,12 @@ use weir_command::Location;
 use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::batch::{Landed, Standing, Swap, Version, object};
+use weir_telemetry::Visit;
 
+use crate::Orchestrator;
 use crate::config::When;
 use crate::envelope::{Created, TakeUp};
 use crate::said;
-use crate::{Orchestrator, Visit};
 
 /// What was taken in.
 pub(crate) struct TakenIn {

@@ -26,7 +26,7 @@ use weir_alerts::{Notice, Publisher, notify};
 use weir_lake::Lake;
 use weir_ledger::batch::Book;
 use weir_ledger::{Ledger, Writer};
-use weir_telemetry::{Event, Telemetry, Trouble};
+use weir_telemetry::{Event, Telemetry, Trouble, Visit};
 
 use crate::config::Config;
 use crate::spark::Spark;
@@ -54,28 +54,8 @@ pub struct Orchestrator {
     pub writer: Arc<Writer>,
 }
 
-/// One invocation.
-#[derive(Debug, Clone)]
-pub struct Visit {
-    /// Lambda's request id.
-    pub request_id: String,
-    /// When Lambda kills it, in milliseconds since the epoch.
-    pub deadline_ms: u64,
-    /// What time it is, in the same.
-    pub clock: fn() -> u64,
-}
-
-impl Visit {
-    /// Milliseconds since the epoch.
-    pub fn now_ms(&self) -> u64 {
-        (self.clock)()
-    }
-
-    /// Whether there is hardly any time left: the sweep goes on from here.
-    pub fn is_over(&self) -> bool {
-        self.now_ms() + 10_000 >= self.deadline_ms
-    }
-}
+/// With less than this there is hardly any time left: the sweep goes on from here.
+pub(crate) const LAST_MS: u64 = 10_000;
 
 impl Orchestrator {
     fn say(&self, visit: &Visit, event: &dyn Event) {

@@ -5,11 +5,12 @@ use weir_command::Location;
 use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::batch::{Lane, Load, Phase, ToLoad, load};
+use weir_telemetry::Visit;
 
+use crate::Orchestrator;
 use crate::drive::Urge;
 use crate::manifest::{Manifest, Outcome};
 use crate::warehouse::{LoadState, NotBegun, Order, RunSums};
-use crate::{Orchestrator, Visit};
 
 /// The most runs that are taken up at a time, to be loaded again: they are in the lane's record.
 const MOST_TAKEN_UP: usize = 2_000;

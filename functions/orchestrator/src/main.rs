@@ -8,12 +8,12 @@ use weir_alerts::Topic;
 use weir_delivery::Failure;
 use weir_lake::{S3Lake, aws_config};
 use weir_ledger::{DynamoStore, Ledger, Writer};
+use weir_orchestrator::Orchestrator;
 use weir_orchestrator::config::Config;
 use weir_orchestrator::glue::GlueJob;
 use weir_orchestrator::warehouse::Warehouse;
 use weir_orchestrator::warehouse::redshift::DataApi;
-use weir_orchestrator::{Orchestrator, Visit};
-use weir_telemetry::{Telemetry, now_ms};
+use weir_telemetry::{Telemetry, Visit, now_ms};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Error> {
         let orchestrator = Arc::clone(&orchestrator);
         async move {
             let (request_id, deadline_ms) = (event.context.request_id.clone(), event.context.deadline);
-            let visit = Visit { request_id, deadline_ms, clock: now_ms };
+            let visit = Visit { request_id, deadline_ms, clock: now_ms, cold_start: false };
             // Lambda invokes it again for an event that fails, and keeps what fails to the end.
             let answer = orchestrator.handle(&event.payload, &visit).await;
             answer.map_err(|Failure { code, reason, .. }| Diagnostic { error_type: code, error_message: reason })

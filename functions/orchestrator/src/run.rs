@@ -5,11 +5,12 @@ use weir_command::Command;
 use weir_delivery::{Failure, Fault};
 use weir_ledger::batch::{Lane, Phase, Run, lane};
 use weir_ledger::protocol::REMEMBERED_DAYS;
+use weir_telemetry::Visit;
 
+use crate::Orchestrator;
 use crate::drive::Urge;
 use crate::manifest::{self, Files, Manifest, Outcome};
 use crate::spark::{Seen, SparkState, Start};
-use crate::{Orchestrator, Visit};
 
 /// How soon Glue is asked again that had no room.
 pub(crate) const ROOM_PAUSE_MS: u64 = 60_000;

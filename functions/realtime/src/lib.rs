@@ -14,7 +14,6 @@ pub mod config;
 pub mod event;
 pub mod handler;
 pub mod plan;
-pub mod poison;
 pub mod runner;
 pub mod stream;
 pub mod time;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
 use weir_alerts::{Notice, Publisher, notify};
 use weir_command::{Action, Command, Mode};
 use weir_contract::{Contract, contract};
@@ -12,6 +11,7 @@ use weir_formats::Settings;
 use weir_lake::{Lake, ObjectInfo, Page};
 use weir_ledger::protocol::{Claim, Decision};
 use weir_ledger::{Held, Job, Ledger, Progress, Report, Speed, State};
+use weir_records::sha256;
 use weir_telemetry::{Event, Telemetry, Trouble, now_ms};
 use weir_work::convert::{self, Converted, Lease, Making, is_data, output_of};
 use weir_work::copy::{self, Copied};
@@ -304,9 +304,4 @@ impl Runner {
 fn dataset(command: &Command) -> Result<Arc<Contract>, Failure> {
     let name = command.dataset.as_deref().unwrap_or_default();
     contract(name).map(Arc::new).map_err(|error| Failure::user("UnknownDataset", error.to_string()))
-}
-
-/// In hex.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
 }

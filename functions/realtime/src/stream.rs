@@ -1,17 +1,15 @@
 //! A Kinesis batch: one outcome a record, in order.
 
-use bytes::Bytes;
 use futures::StreamExt;
 use weir_alerts::Notice;
 use weir_command::{Command, CommandError};
-use weir_delivery::kinesis::{self, BatchResponse, Origin, Record, Unreadable};
+use weir_delivery::kinesis::{self, BatchResponse, Record};
 use weir_delivery::{Failure, Outcome, Poison};
-use weir_kpl::{Damaged, MOST_BYTES, SubRecord, Unpacked, unpack};
+use weir_records::{keep as keep_letter, open, place_of, sha256};
 use weir_telemetry::now_ms;
 
 use crate::event::{BatchAnswered, DeadLetter};
-use crate::poison;
-use crate::runner::{Runner, sha256};
+use crate::runner::Runner;
 use crate::time::Invocation;
 
 /// Answers a batch: its jobs run concurrently up to a limit, its outcomes stay in order.
@@ -19,42 +17,13 @@ pub async fn answer(runner: &Runner, records: Vec<Record>, invocation: &Invocati
     let begun = now_ms();
     let oldest = records.iter().map(|record| record.arrived_ms).filter(|at| *at > 0).min().unwrap_or(begun);
     // A stream record may hold several; each has an outcome of its own.
-    let mut left = MOST_BYTES;
-    let records: Vec<Record> = records.into_iter().flat_map(|record| open(record, &mut left)).collect();
+    let records = open(records);
     let jobs = records.iter().map(|record| outcome(runner, record, invocation));
     let outcomes: Vec<Outcome> = futures::stream::iter(jobs).buffered(runner.config.jobs_at_once).collect().await;
     let lag_ms = begun.saturating_sub(oldest);
     let event = BatchAnswered { outcomes: &outcomes, lag_ms, ms: now_ms().saturating_sub(begun), cold_start };
     runner.say(invocation, &event);
     kinesis::respond(records.iter().map(|record| &record.origin).zip(&outcomes))
-}
-
-/// A stream record as the records it holds: one, or those of a KPL aggregate. What is damaged stays one record.
-fn open(record: Record, left: &mut usize) -> Vec<Record> {
-    let Record { origin, arrived_ms, data } = record;
-    let bytes = match data {
-        Ok(bytes) => Bytes::from(bytes),
-        Err(unreadable) => return vec![Record { origin, arrived_ms, data: Err(unreadable) }],
-    };
-    match unpack(&bytes, left) {
-        Err(damaged) => {
-            let unreadable = Unreadable { reason: damaged.to_string(), raw: bytes.into() };
-            vec![Record { origin, arrived_ms, data: Err(unreadable) }]
-        }
-        Ok(Unpacked::Plain) => vec![Record { origin, arrived_ms, data: Ok(bytes.into()) }],
-        Ok(Unpacked::One(payload)) => vec![Record { origin, arrived_ms, data: Ok(payload.into()) }],
-        Ok(Unpacked::Many(records)) => {
-            let sub = |(index, (sub, damaged)): (usize, (SubRecord, Option<Damaged>))| Record {
-                origin: Origin { sub_index: Some(index), ..origin.clone() },
-                arrived_ms,
-                data: match damaged {
-                    None => Ok(sub.data.into()),
-                    Some(damaged) => Err(Unreadable { reason: damaged.to_string(), raw: sub.data.into() }),
-                },
-            };
-            records.into_iter().enumerate().map(sub).collect()
-        }
-    }
 }
 
 async fn outcome(runner: &Runner, record: &Record, invocation: &Invocation) -> Outcome {
@@ -70,7 +39,7 @@ async fn outcome(runner: &Runner, record: &Record, invocation: &Invocation) -> O
 
 async fn obey(runner: &Runner, record: &Record, bytes: &[u8], invocation: &Invocation) -> Outcome {
     let poison = |reason: String| Outcome::Poison(Poison { reason, raw: bytes.to_vec() });
-    let origin = describe(record);
+    let origin = place_of(record);
     match Command::parse(bytes) {
         Ok(command) => {
             let id = command.job_id.as_ref().map_or_else(|| record.origin.default_job_id(), ToString::to_string);
@@ -95,16 +64,9 @@ async fn obey(runner: &Runner, record: &Record, bytes: &[u8], invocation: &Invoc
     }
 }
 
-fn describe(record: &Record) -> String {
-    let origin = &record.origin;
-    let place = origin.sequence_number.as_ref().map_or("no sequence number", |number| number.as_str());
-    let sub = origin.sub_index.map_or(String::new(), |sub| format!("/{sub}"));
-    format!("{}/{}/{place}{sub}", origin.stream, origin.shard)
-}
-
 /// Stores a dead letter before the record is acknowledged; if that fails, the record must come again.
 async fn keep(runner: &Runner, record: &Record, poison: Poison, invocation: &Invocation) -> Outcome {
-    let kept = poison::keep(runner.lake.as_ref(), &runner.config.dead_letter_bucket, record, &poison, now_ms()).await;
+    let kept = keep_letter(runner.lake.as_ref(), &runner.config.dead_letter_bucket, record, &poison, now_ms()).await;
     match kept {
         Err(failure) => {
             // Whatever the cause, acknowledging would lose the record.
@@ -116,7 +78,7 @@ async fn keep(runner: &Runner, record: &Record, poison: Poison, invocation: &Inv
             runner.say(invocation, &DeadLetter { at: &at, reason: &poison.reason });
             let notice = Notice {
                 what: "read a command".to_owned(),
-                place: describe(record),
+                place: place_of(record),
                 failure: Failure::user("BadCommand", poison.reason.clone()),
                 job_id: None,
                 next_step: format!("The record is kept at {at}. Mend its sender, and send the command again."),

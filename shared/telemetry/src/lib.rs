@@ -7,6 +7,7 @@
 
 mod emf;
 mod trouble;
+mod visit;
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 
 pub use emf::{Metric, Unit};
 pub use trouble::Trouble;
+pub use visit::Visit;
 
 /// How serious an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use weir_delivery::Failure;
 use weir_ledger::batch::Swap;
 use weir_ledger::layout::{Barrier, Layout, barrier};
 use weir_ledger::positions::Position;
+use weir_telemetry::Visit;
 
 use super::MARGIN_MS;
-use crate::{Ingest, Visit};
+use crate::Ingest;
 
 /// How long to wait for somebody who is at a position, before it is looked at again.
 const PAUSE: Duration = Duration::from_millis(50);

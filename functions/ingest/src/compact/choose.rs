@@ -7,10 +7,11 @@ use weir_contract::Contract;
 use weir_delivery::Failure;
 use weir_lake::{ObjectInfo, each_page};
 use weir_ledger::layout::path_of;
+use weir_telemetry::Visit;
 
 use super::{Asked, LARGE_BYTES};
+use crate::Ingest;
 use crate::placing::Placed;
-use crate::{Ingest, Visit};
 
 /// A partition that is worth it.
 #[derive(Debug, Clone, PartialEq, Eq)]

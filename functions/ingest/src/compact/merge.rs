@@ -9,10 +9,11 @@ use weir_command::Location;
 use weir_delivery::Failure;
 use weir_formats::{ConvertError, Merged, Merger};
 use weir_lake::{CopySizes, ObjectInfo, S3Output, copy_object, to_failure};
+use weir_telemetry::Visit;
 
 use super::said::NotMerged;
 use super::{LARGE_BYTES, MARGIN_MS, MERGED, TARGET_BYTES};
-use crate::{Ingest, Visit};
+use crate::{Ingest, LAST_MS};
 
 /// Bytes of small files that are fetched ahead.
 const AHEAD_BYTES: u64 = 64 << 20;
@@ -33,7 +34,7 @@ impl Ingest {
         small.sort_by_cached_key(|file| order_of(file.location.file_name()));
         let (merged, unread) = self.write_again(&small, to, generation, visit).await?;
         copied.extend(unread);
-        let stop = || visit.is_over();
+        let stop = || !visit.has_left(LAST_MS);
         let copies = copied.iter().map(|file| {
             let at = to.join(&copy_of(file.location.file_name()));
             let stop = &stop;

@@ -13,8 +13,9 @@ mod tidy;
 use serde::{Deserialize, Serialize};
 use weir_delivery::Failure;
 use weir_ledger::layout::Layout;
+use weir_telemetry::Visit;
 
-use crate::{Ingest, Visit};
+use crate::Ingest;
 use choose::{Candidate, Chosen};
 
 /// What is asked for.

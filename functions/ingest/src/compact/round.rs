@@ -10,12 +10,12 @@ use weir_delivery::Failure;
 use weir_lake::list_all;
 use weir_ledger::batch::Swap;
 use weir_ledger::layout::{Layout, Moving, begin, next_folders, release, settle};
-use weir_telemetry::Trouble;
+use weir_telemetry::{Trouble, Visit};
 
 use super::said::PartitionMoved;
 use super::{BUSY, Compacted, MARGIN_MS};
+use crate::Ingest;
 use crate::placing::{contract_of, gone};
-use crate::{Ingest, Visit};
 
 /// What a change of the catalog may take. It is only made while nobody else may make one; should it land later all the same, tidying
 /// up finds it.

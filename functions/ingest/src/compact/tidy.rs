@@ -6,12 +6,12 @@ use weir_delivery::Failure;
 use weir_lake::list_all;
 use weir_ledger::batch::Phase;
 use weir_ledger::layout::{Layout, Retired, forget, hold, release};
-use weir_telemetry::Trouble;
+use weir_telemetry::{Trouble, Visit};
 
 use super::MARGIN_MS;
 use super::said::{FolderDeleted, Misplaced};
+use crate::Ingest;
 use crate::placing::{Placed, contract_of};
-use crate::{Ingest, Visit};
 
 /// So long after a partition was moved it is looked whether it is where it was moved to: a compactor that stalled while it
 /// moved it may have moved it back since.

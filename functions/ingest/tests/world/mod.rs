@@ -16,14 +16,14 @@ use weir_command::Location;
 use weir_delivery::Failure;
 use weir_ingest::config::Config;
 use weir_ingest::handler::Answer;
-use weir_ingest::{Ingest, Memory, Visit};
+use weir_ingest::{Ingest, Memory};
 use weir_lake::{Lake, MemoryLake};
 use weir_ledger::batch::{Book, MemoryBook};
 use weir_ledger::layout::MemoryLayouts;
 use weir_ledger::positions::{Manifest, MemoryPositions};
 use weir_ledger::{MemoryStore, Writer};
 use weir_mortal::{Fate, Mortal, Told};
-use weir_telemetry::Telemetry;
+use weir_telemetry::{Telemetry, Visit};
 
 pub(crate) const CLUSTER: &str = "arn:aws:kafka:us-east-1:123456789012:cluster/c/1";
 

@@ -16,11 +16,11 @@ use weir_lake::{Lake, MemoryLake};
 use weir_ledger::batch::{Book, MemoryBook};
 use weir_ledger::{Ledger, MemoryStore, Writer};
 use weir_mortal::{Fate, Mortal, Told};
+use weir_orchestrator::Orchestrator;
 use weir_orchestrator::config::Config;
 use weir_orchestrator::spark::{Seen, Spark, SparkState, Start};
 use weir_orchestrator::warehouse::Warehouse;
-use weir_orchestrator::{Orchestrator, Visit};
-use weir_telemetry::Telemetry;
+use weir_telemetry::{Telemetry, Visit};
 
 use warehouse::{MortalWarehouse, WarehouseTwin};
 
@@ -217,7 +217,7 @@ impl World {
     }
 
     pub(crate) async fn invoke(&self, event: &Value) -> Result<Value, Failure> {
-        let visit = Visit { request_id: "r".into(), deadline_ms: now_ms() + 300_000, clock: now_ms };
+        let visit = Visit { request_id: "r".into(), deadline_ms: now_ms() + 300_000, clock: now_ms, cold_start: false };
         self.orchestrator.handle(event, &visit).await
     }
 

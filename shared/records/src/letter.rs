@@ -4,12 +4,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use weir_command::Location;
 use weir_delivery::kinesis::Record;
 use weir_delivery::{Failure, Poison};
 use weir_lake::Lake;
 
-use crate::runner::sha256;
+/// In hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
 
 /// Where a record's dead letter lies: by its place in the stream, so that a redelivery overwrites it. A record that
 /// doesn't say its place lies by its content, so that no other one overwrites it.
