@@ -1,4 +1,4 @@
-//! Which tables are taken, and by which contract: `public.customers=customers,shop.*`.
+//! Which tables are taken, and how: `public.customers=customers,public.orders/16=orders,shop.*`.
 
 use std::sync::Arc;
 
@@ -14,11 +14,23 @@ struct Route {
     schema: String,
     /// All of the schema's, if none is named.
     table: Option<String>,
-    contract: Option<Arc<Contract>>,
+    taken: Taken,
 }
 
+/// How a table is taken.
+#[derive(Debug, Clone, Default)]
+pub struct Taken {
+    /// The contract that somebody wrote for it. Without one it is as its database has it.
+    pub contract: Option<Arc<Contract>>,
+    /// How many buckets its rows are in, if they are.
+    pub buckets: Option<u32>,
+}
+
+/// So many file groups are written at once at most, when a table begins.
+const MOST_BUCKETS: u32 = 1_024;
+
 impl Routes {
-    /// Reads `schema.table`, `schema.table=dataset` and `schema.*`, with commas between.
+    /// Reads `schema.table`, `schema.table=dataset`, `schema.table/buckets` and `schema.*`, with commas between.
     ///
     /// # Errors
     /// Every problem, with the rule and what would be right.
@@ -38,12 +50,17 @@ impl Routes {
         if problems.is_empty() { Ok(Self(routes)) } else { Err(problems) }
     }
 
-    /// Whether a table is taken; and if so, its contract, where it has one that somebody wrote.
-    pub fn of(&self, source: &Source) -> Option<Option<&Arc<Contract>>> {
+    /// The contracts that tables have.
+    pub fn contracts(&self) -> impl Iterator<Item = &Contract> {
+        self.0.iter().filter_map(|route| route.taken.contract.as_deref())
+    }
+
+    /// Whether a table is taken, and how.
+    pub fn of(&self, source: &Source) -> Option<&Taken> {
         let fits = |route: &&Route| {
             route.schema == source.schema && route.table.as_ref().is_none_or(|table| *table == source.table)
         };
-        self.0.iter().find(fits).map(|route| route.contract.as_ref())
+        self.0.iter().find(fits).map(|route| &route.taken)
     }
 }
 
@@ -57,7 +74,17 @@ fn route(rule: &str) -> Result<Route, String> {
     if schema.is_empty() || table.is_empty() {
         return Err("the schema or the table is empty".to_owned());
     }
+    let (table, buckets) = match table.split_once('/') {
+        Some((table, buckets)) => {
+            let count = buckets.parse().ok().filter(|count| (1..=MOST_BUCKETS).contains(count));
+            (table, Some(count.ok_or(format!("`{buckets}` is no number of buckets: 1 to {MOST_BUCKETS}"))?))
+        }
+        None => (table, None),
+    };
     let table = (table != "*").then(|| table.to_owned());
+    if table.is_none() && buckets.is_some() {
+        return Err("buckets are one table's".to_owned());
+    }
     let contract = dataset.map(contract).transpose().map_err(|error| error.to_string())?;
     if let Some(contract) = &contract {
         if table.is_none() {
@@ -66,11 +93,23 @@ fn route(rule: &str) -> Result<Route, String> {
         if contract.key().is_empty() {
             return Err(format!("the contract `{}` has no `key`, and so no rows to change", contract.name()));
         }
+        if contract.of_key().key().len() != contract.key().len() {
+            return Err(format!(
+                "the contract `{}` has a derived column in its `key`: deletes do not say it",
+                contract.name()
+            ));
+        }
+        if buckets.is_some() && (!contract.partition_by().is_empty() || contract.key().len() != 1) {
+            return Err(format!(
+                "the contract `{}` has partitions or a key of several columns, and buckets go with neither",
+                contract.name()
+            ));
+        }
         if contract.partition_by().len() > 1 {
             return Err(format!("the contract `{}` has several partitions, and a Hudi table has one", contract.name()));
         }
     }
-    Ok(Route { schema: schema.to_owned(), table, contract: contract.map(Arc::new) })
+    Ok(Route { schema: schema.to_owned(), table, taken: Taken { contract: contract.map(Arc::new), buckets } })
 }
 
 #[cfg(test)]
@@ -83,22 +122,26 @@ mod tests {
 
     #[test]
     fn a_named_table_counts_before_its_schema() {
-        let routes = Routes::parse("public.*, public.orders=orders,shop.items").unwrap();
+        let routes = Routes::parse("public.*, public.orders=orders,shop.items/8").unwrap();
         let name = |schema: &str, table: &str| {
-            routes.of(&source(schema, table)).map(|found| found.map(|it| it.name().to_owned()))
+            routes.of(&source(schema, table)).map(|found| found.contract.as_ref().map(|it| it.name().to_owned()))
         };
         assert_eq!(name("public", "orders"), Some(Some("orders".to_owned())));
         assert_eq!(name("public", "Orders"), Some(None));
         assert_eq!(name("shop", "items"), Some(None));
+        assert_eq!(routes.of(&source("shop", "items")).unwrap().buckets, Some(8));
         assert_eq!(name("shop", "other"), None);
         assert_eq!(name("secret", "orders"), None);
     }
 
     #[test]
     fn all_that_is_wrong_is_said() {
-        let problems =
-            Routes::parse("customers,public.,shop.t=nothing,public.*=orders,public.p=page_logs").unwrap_err();
-        let words = ["public.customers", "empty", "nothing", "one table's", "no `key`"];
+        let problems = Routes::parse(
+            "customers,public.,shop.t=nothing,public.*=orders,public.p=page_logs,a.b/0,a.*/2,a.o/4=orders",
+        )
+        .unwrap_err();
+        let words =
+            ["public.customers", "empty", "nothing", "one table's", "no `key`", "`0`", "one table's", "neither"];
         assert_eq!(problems.len(), words.len(), "{problems:?}");
         for (problem, word) in problems.iter().zip(words) {
             assert!(problem.contains(word), "{word}: {problem}");

@@ -28,7 +28,7 @@ pub enum Line {
 pub struct Name {
     /// The table.
     pub source: Source,
-    /// The shard.
+    /// The stream and its shard: `stream.shardId-000000000000`.
     pub shard: String,
     /// The last sequence number of the batch, in a form that sorts.
     pub last: String,
@@ -41,6 +41,9 @@ const DIGITS: usize = 64;
 
 /// What is a letter, a digit, `_` or `-` stays; no name is another folder, or two.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
+
+/// In a shard's name dots stay as well: it is no folder of dots, and people read it.
+const KEPT_IN_SHARDS: &AsciiSet = &KEPT.remove(b'.');
 
 /// The level of zstd that is fastest: half as large already as none.
 const LEVEL: i32 = 1;
@@ -55,7 +58,21 @@ pub fn padded(number: &str) -> String {
 /// The folder of what is staged of a table's shard, below `root`.
 pub fn folder(root: &Location, source: &Source, shard: &str) -> Location {
     let part = |text: &str| utf8_percent_encode(text, KEPT).to_string();
-    root.as_prefix().join(&format!("{}/{}/{}/", part(&source.schema), part(&source.table), part(shard)))
+    let shard = utf8_percent_encode(shard, KEPT_IN_SHARDS);
+    root.as_prefix().join(&format!("{}/{}/{shard}/", part(&source.schema), part(&source.table)))
+}
+
+/// What the ledger calls a table: `public.customers`. Dots in its names are escaped.
+pub fn backlog_of(source: &Source) -> String {
+    let part = |text: &str| utf8_percent_encode(text, KEPT).to_string();
+    format!("{}.{}", part(&source.schema), part(&source.table))
+}
+
+/// The table that the ledger calls so.
+pub fn source_of(backlog: &str) -> Option<Source> {
+    let (schema, table) = backlog.split_once('.')?;
+    let part = |text: &str| Some(percent_decode_str(text).decode_utf8().ok()?.into_owned());
+    Some(Source { schema: part(schema)?, table: part(table)? })
 }
 
 impl Name {
@@ -114,7 +131,7 @@ mod tests {
     fn name(schema: &str, table: &str, last: &str) -> Name {
         Name {
             source: Source { schema: schema.to_owned(), table: table.to_owned() },
-            shard: "shardId-000000000001".to_owned(),
+            shard: "weir-changes.shardId-000000000001".to_owned(),
             last: padded(last),
             first: padded("7"),
         }
@@ -126,6 +143,7 @@ mod tests {
             let name = name(&schema, &table, &last);
             let at = name.at(&root());
             prop_assert!(root().covers(&at));
+            prop_assert_eq!(source_of(&backlog_of(&name.source)), Some(name.source.clone()));
             prop_assert_eq!(Name::read(&root(), &at), Some(name));
         }
     }
@@ -136,7 +154,8 @@ mod tests {
         let keys = keys.map(|last| name("public", "t", last).at(&root()).key().to_owned());
         assert!(keys.is_sorted());
         // What a table has covered is where its listing begins.
-        let covered = folder(&root(), &name("public", "t", "1").source, "shardId-000000000001").join(&padded("99"));
+        let Name { source, shard, .. } = name("public", "t", "1");
+        let covered = folder(&root(), &source, &shard).join(&padded("99"));
         assert!(keys[0].as_str() > covered.key() && keys[0].starts_with(covered.key()));
     }
 

@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use weir_command::Location;
 use weir_delivery::Failure;
 
-use crate::{Catalog, Partition, Table};
+use crate::{Catalog, Format, Partition, Table};
 
-/// Runs the suite on a table of this name, which must not exist.
+/// Runs the suite on a table of this name and one of this name and `_hudi`, which must not exist.
 ///
 /// # Errors
 /// The first promise that the catalog does not keep.
@@ -16,6 +16,7 @@ pub async fn suite(catalog: &dyn Catalog, name: &str, at: &Location) -> Result<(
     let table = Table {
         name: name.to_owned(),
         description: "Of a test.".to_owned(),
+        format: Format::Parquet,
         at: at.clone(),
         columns: vec![pair("page_url", "string")],
         keys: vec![pair("event_date", "date"), pair("hour", "int")],
@@ -51,8 +52,20 @@ pub async fn suite(catalog: &dyn Catalog, name: &str, at: &Location) -> Result<(
     expect("the new place", place(2).await, Some(at.join("d/")))?;
     expect("the others'", place(1).await, Some(at.join("a/")))?;
     match catalog.move_to(name, &partition(9, "e")).await {
-        Err(failure) if failure.code == "NoSuchPartition" => Ok(()),
-        other => Err(format!("what is not there was moved: {other:?}")),
+        Err(failure) if failure.code == "NoSuchPartition" => {}
+        other => return Err(format!("what is not there was moved: {other:?}")),
+    }
+    let hudi = Table { format: Format::Hudi, name: format!("{name}_hudi"), ..table.clone() };
+    expect("a Hudi table", catalog.ensure_table(&hudi).await, ())?;
+    let widened = Table { columns: vec![pair("page_url", "string"), pair("hits", "int")], ..hudi.clone() };
+    expect("with a column", catalog.ensure_table(&widened).await, ())?;
+    let widened = Table { columns: vec![pair("page_url", "string"), pair("hits", "bigint")], ..hudi };
+    expect("a wider type", catalog.ensure_table(&widened).await, ())?;
+    let columns = catalog.columns_of(&widened.name).await;
+    expect("its columns", columns, Some(widened.columns.clone()))?;
+    match catalog.ensure_table(&Table { name: name.to_owned(), ..widened }).await {
+        Err(failure) if failure.code == "OtherTable" => Ok(()),
+        other => Err(format!("a table of Parquet was taken for one of Hudi: {other:?}")),
     }
 }
 

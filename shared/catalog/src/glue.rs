@@ -8,7 +8,7 @@ use aws_sdk_glue::types::{Column, PartitionInput, SerDeInfo, StorageDescriptor, 
 use weir_command::Location;
 use weir_delivery::Failure;
 
-use crate::{Catalog, Partition, Table};
+use crate::{Catalog, Format, Partition, Table};
 
 /// How many partitions one request makes (Glue API reference, BatchCreatePartition).
 const AT_ONCE: usize = 100;
@@ -64,16 +64,31 @@ fn storage(table: &Table, at: &Location) -> Result<StorageDescriptor, Failure> {
     let storage = StorageDescriptor::builder()
         .set_columns(Some(columns(&table.columns)?))
         .location(at.to_string())
-        .input_format("org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat")
+        .input_format(table.format.input_format())
         .output_format("org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat")
         .serde_info(SerDeInfo::builder().serialization_library(serde).build());
     Ok(storage.build())
 }
 
-/// A table that is there, with more columns.
-fn widened(there: GlueTable, more: Vec<Column>) -> Result<TableInput, Failure> {
+/// The columns that a table should have, if it has not: those that are there, and those that it lacks.
+fn wanting(there: &[Column], table: &Table) -> Option<Vec<(String, String)>> {
+    let known = |column: &Column| (column.name().to_owned(), column.r#type().unwrap_or_default().to_owned());
+    let before: Vec<_> = there.iter().map(known).collect();
+    let mut all = before.clone();
+    for column in &table.columns {
+        match all.iter_mut().find(|(name, _)| *name == column.0) {
+            Some(known) if table.format == Format::Hudi => known.1.clone_from(&column.1),
+            Some(_) => {}
+            None => all.push(column.clone()),
+        }
+    }
+    (all != before).then_some(all)
+}
+
+/// A table that is there, with these columns.
+fn widened(there: GlueTable, columns: Vec<Column>) -> Result<TableInput, Failure> {
     let storage = there.storage_descriptor.map(|mut storage| {
-        storage.columns.get_or_insert_default().extend(more);
+        storage.columns = Some(columns);
         storage
     });
     let input = TableInput::builder()
@@ -107,14 +122,21 @@ impl Catalog for GlueCatalog {
                     Err(error) => return Err(self.failed("make the table", &table.name, &error)),
                 }
             };
-            let known = there.storage_descriptor.as_ref().map_or(&[][..], StorageDescriptor::columns);
-            let lacks = |(name, _): &&(String, String)| known.iter().all(|column| column.name() != name);
-            let more: Vec<_> = table.columns.iter().filter(lacks).cloned().collect();
-            if more.is_empty() {
-                return Ok(());
+            let storage = there.storage_descriptor.as_ref();
+            let format = storage.and_then(StorageDescriptor::input_format).unwrap_or_default();
+            if (table.format == Format::Hudi) != (format == Format::Hudi.input_format()) {
+                let (own, name) = (table.format.input_format(), &table.name);
+                let reason = format!(
+                    "{}.{name} is another table, read by `{format}` and not by {own}: rename one of the two",
+                    self.database
+                );
+                return Err(Failure::user("OtherTable", reason));
             }
+            let Some(all) = wanting(storage.map_or(&[][..], StorageDescriptor::columns), table) else {
+                return Ok(());
+            };
             let version = there.version_id.clone();
-            let input = widened(there, columns(&more)?)?;
+            let input = widened(there, columns(&all)?)?;
             let update = self.client.update_table().database_name(&self.database).table_input(input);
             match update.set_version_id(version).send().await {
                 Ok(_) => return Ok(()),
@@ -147,6 +169,13 @@ impl Catalog for GlueCatalog {
             }
         }
         Ok(())
+    }
+
+    async fn columns_of(&self, table: &str) -> Result<Option<Vec<(String, String)>>, Failure> {
+        let columns =
+            self.table(table).await?.map(|there| there.storage_descriptor.and_then(|storage| storage.columns));
+        let pair = |column: Column| (column.name, column.r#type.unwrap_or_default());
+        Ok(columns.map(|columns| columns.unwrap_or_default().into_iter().map(pair).collect()))
     }
 
     async fn place_of(&self, table: &str, values: &[String]) -> Result<Option<Location>, Failure> {

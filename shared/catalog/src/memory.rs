@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use weir_command::Location;
 use weir_delivery::Failure;
 
-use crate::{Catalog, Partition, Table};
+use crate::{Catalog, Format, Partition, Table};
 
 /// Tables by name, with their partitions by values.
 #[derive(Debug, Default)]
@@ -45,9 +45,14 @@ impl Catalog for MemoryCatalog {
         let mut inner = self.inner();
         let fresh = || Kept { table: table.clone(), partitions: BTreeMap::new() };
         let known = &mut inner.entry(table.name.clone()).or_insert_with(fresh).table;
+        if known.format != table.format {
+            return Err(Failure::user("OtherTable", format!("there is another table {}", table.name)));
+        }
         for column in &table.columns {
-            if known.columns.iter().all(|(name, _)| *name != column.0) {
-                known.columns.push(column.clone());
+            match known.columns.iter_mut().find(|(name, _)| *name == column.0) {
+                Some(known) if table.format == Format::Hudi => known.1.clone_from(&column.1),
+                Some(_) => {}
+                None => known.columns.push(column.clone()),
             }
         }
         Ok(())
@@ -60,6 +65,10 @@ impl Catalog for MemoryCatalog {
             kept.partitions.entry(partition.values.clone()).or_insert_with(|| partition.at.clone());
         }
         Ok(())
+    }
+
+    async fn columns_of(&self, table: &str) -> Result<Option<Vec<(String, String)>>, Failure> {
+        Ok(self.table(table).map(|table| table.columns))
     }
 
     async fn place_of(&self, table: &str, values: &[String]) -> Result<Option<Location>, Failure> {

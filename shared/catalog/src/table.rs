@@ -4,6 +4,26 @@ use percent_encoding::percent_decode_str;
 use weir_command::Location;
 use weir_contract::{Contract, Type};
 
+/// How a table's files make a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Every file of a folder is part of it.
+    #[default]
+    Parquet,
+    /// Files are versions, and a timeline says which are seen (Apache Hudi, copy on write).
+    Hudi,
+}
+
+impl Format {
+    /// What Hive and its like read it with. With Parquet's, a Hudi table would show all versions of its rows.
+    pub fn input_format(self) -> &'static str {
+        match self {
+            Self::Parquet => "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
+            Self::Hudi => "org.apache.hudi.hadoop.HoodieParquetInputFormat",
+        }
+    }
+}
+
 /// A table of Parquet files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
@@ -11,6 +31,8 @@ pub struct Table {
     pub name: String,
     /// For people.
     pub description: String,
+    /// How its files make a table.
+    pub format: Format,
     /// What all of its partitions are under.
     pub at: Location,
     /// The columns of its files and their types, as Hive spells them.
@@ -37,7 +59,8 @@ impl Table {
         let (keyed, columns): (Vec<_>, Vec<_>) = all.map(spelled).partition(|(name, _)| keys.contains(&name.as_str()));
         // In the order of the folders.
         let keys = keys.iter().filter_map(|key| keyed.iter().find(|(name, _)| name == key).cloned()).collect();
-        Self { name: name.to_owned(), description: description.to_owned(), at, columns, keys }
+        let (name, description) = (name.to_owned(), description.to_owned());
+        Self { name, description, format: Format::Parquet, at, columns, keys }
     }
 }
 

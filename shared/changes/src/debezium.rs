@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{Change, Control, Message, Operation, Phase, Place, Source, Unreadable, member, row};
+use crate::{At, Change, Control, Message, Operation, Phase, Place, Source, Unreadable, member, row};
 
 #[derive(Deserialize)]
 struct Origin {
@@ -29,7 +29,10 @@ struct Transaction {
     total_order: u64,
 }
 
-pub(crate) fn read(members: &BTreeMap<String, &RawValue>, sequence: &str) -> Result<Message, Unreadable> {
+/// What Debezium puts in the place of a value that PostgreSQL did not send (`unavailable.value.placeholder`).
+const UNAVAILABLE: &str = r#""__debezium_unavailable_value""#;
+
+pub(crate) fn read(members: &BTreeMap<String, &RawValue>, at: At<'_>) -> Result<Message, Unreadable> {
     let required = |name: &str| members.get(name).ok_or_else(|| Unreadable(format!("`{name}` is missing")));
     let op: String = member(required("op")?, "op")?;
     let origin: Origin = member(required("source")?, "source")?;
@@ -48,7 +51,7 @@ pub(crate) fn read(members: &BTreeMap<String, &RawValue>, sequence: &str) -> Res
     let place = Place {
         committed_us: origin.ts_us.or_else(|| origin.ts_ms.and_then(|ms| ms.checked_mul(1000))),
         record: transaction.flatten().map_or(0, |transaction| transaction.total_order),
-        ..Place::new(phase, sequence)
+        ..Place::new(phase, at)
     };
     let place = match origin.lsn {
         Some(lsn) => place.at(lsn),
@@ -59,6 +62,12 @@ pub(crate) fn read(members: &BTreeMap<String, &RawValue>, sequence: &str) -> Res
         Operation::Delete => (before, BTreeMap::new()),
         _ => (after, before),
     };
+    if let Some((name, _)) = changed.iter().find(|(_, value)| value.get() == UNAVAILABLE) {
+        let reason = format!(
+            "`{name}` of {source} is not said, because it did not change and is stored apart (TOAST): set REPLICA IDENTITY FULL for the table"
+        );
+        return Err(Unreadable(reason));
+    }
     if changed.is_empty() {
         let reason = format!("it has no member of a row of {source}; a delete needs a replica identity");
         return Err(Unreadable(reason));

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{Change, Control, Message, Operation, Phase, Place, Source, TableDefinition, Unreadable, member, row};
+use crate::{At, Change, Control, Message, Operation, Phase, Place, Source, TableDefinition, Unreadable, member, row};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -46,7 +46,7 @@ fn operation_of(name: &str) -> Option<Operation> {
     }
 }
 
-pub(crate) fn read(members: &BTreeMap<String, &RawValue>, sequence: &str) -> Result<Message, Unreadable> {
+pub(crate) fn read(members: &BTreeMap<String, &RawValue>, at: At<'_>) -> Result<Message, Unreadable> {
     let metadata = members.get("metadata").ok_or_else(|| Unreadable("`metadata` is missing".to_owned()))?;
     let metadata: Metadata = member(metadata, "metadata")?;
     let source = Source { schema: metadata.schema_name, table: metadata.table_name };
@@ -71,7 +71,7 @@ pub(crate) fn read(members: &BTreeMap<String, &RawValue>, sequence: &str) -> Res
         committed_us: committed_us.transpose()?,
         log: metadata.stream_position.unwrap_or_default(),
         record: metadata.transaction_record_id,
-        ..Place::new(phase, sequence)
+        ..Place::new(phase, at)
     };
     let changed = row(members.get("data"), "data")?;
     if changed.is_empty() {

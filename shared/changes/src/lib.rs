@@ -16,9 +16,9 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-pub use place::{Phase, Place};
-pub use reduce::{Entry, reduce};
-pub use table::{contract_of, table_name};
+pub use place::{At, Phase, Place};
+pub use reduce::{Entry, Keyless, reduce};
+pub use table::{contract_of, inferred, table_name};
 
 /// One message of a change stream.
 #[derive(Debug, Clone)]
@@ -123,24 +123,24 @@ pub fn is_captures_own(source: &Source) -> bool {
     source.table.starts_with("awsdms_")
 }
 
-/// Reads a message. `sequence`: the stream's number of its record, which orders what is not ordered otherwise.
+/// Reads a message.
 ///
 /// # Errors
 /// What is neither DMS' nor Debezium's, with what is missing. `None` is a message that says nothing: Debezium's tombstone.
-pub fn read(bytes: &[u8], sequence: &str) -> Result<Option<Message>, Unreadable> {
+pub fn read(bytes: &[u8], at: At<'_>) -> Result<Option<Message>, Unreadable> {
     if bytes.trim_ascii().is_empty() || bytes.trim_ascii() == b"null" {
         return Ok(None);
     }
     let members: BTreeMap<String, &RawValue> =
         serde_json::from_slice(bytes).map_err(|error| Unreadable(format!("it is no JSON object: {error}")))?;
     match (members.get("metadata"), members.get("payload"), members.get("op")) {
-        (Some(_), _, _) => dms::read(&members, sequence).map(Some),
+        (Some(_), _, _) => dms::read(&members, at).map(Some),
         (None, Some(payload), _) if payload.get() == "null" => Ok(None),
         (None, Some(payload), _) => {
             let inner: BTreeMap<String, &RawValue> = member(payload, "payload")?;
-            debezium::read(&inner, sequence).map(Some)
+            debezium::read(&inner, at).map(Some)
         }
-        (None, None, Some(_)) => debezium::read(&members, sequence).map(Some),
+        (None, None, Some(_)) => debezium::read(&members, at).map(Some),
         (None, None, None) => Err(Unreadable(
             "it has neither `metadata`, as DMS' messages have, nor `op` or `payload`, as Debezium's".to_owned(),
         )),

@@ -26,19 +26,32 @@ pub struct Place {
     pub log: String,
     /// Which of its transaction's changes it is.
     pub record: u64,
-    /// The stream's number of its record, in a form that sorts.
+    /// The stream's number of its record, and which of an aggregate's records it is, in a form that sorts.
     pub sequence: String,
 }
 
 /// Digits of a Kinesis sequence number: 56 now, and some to grow.
-const SEQUENCE_DIGITS: usize = 64;
+const SEQUENCE_DIGITS: usize = 58;
+
+/// Digits of a number in an aggregate: its records are 1 MB together, or 50 MB unpacked.
+const SUB_DIGITS: usize = 6;
+
+/// Where a message was in its stream: what orders it if it does not say so itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct At<'a> {
+    /// The record's sequence number.
+    pub sequence: &'a str,
+    /// Which of the record's messages it is, if that is an aggregate; from zero.
+    pub sub: usize,
+}
 
 /// Digits of a log position: PostgreSQL's is 64 bits.
 const LOG_DIGITS: usize = 20;
 
 impl Place {
-    pub(crate) fn new(phase: Phase, sequence: &str) -> Self {
-        Self { phase, sequence: padded(sequence, SEQUENCE_DIGITS), ..Self::default() }
+    pub(crate) fn new(phase: Phase, at: At<'_>) -> Self {
+        let sequence = padded(at.sequence, SEQUENCE_DIGITS) + &padded(&at.sub.to_string(), SUB_DIGITS);
+        Self { phase, sequence, ..Self::default() }
     }
 
     /// With a log position that is a number.
@@ -83,7 +96,7 @@ mod tests {
                 committed_us,
                 log,
                 record,
-                ..Place::new(phase, &sequence.to_string())
+                ..Place::new(phase, At { sequence: &sequence.to_string(), sub: (record % 2) as usize })
             },
         )
     }

@@ -28,6 +28,17 @@ impl From<Change> for Entry {
     }
 }
 
+/// A change that lacks a member of its row's key.
+#[derive(Debug, Clone)]
+pub struct Keyless {
+    /// Its number among all.
+    pub number: usize,
+    /// The change.
+    pub entry: Entry,
+    /// What it lacks.
+    pub why: Unreadable,
+}
+
 /// A row's key, as JSON has its values: `42`, `"a",7`.
 fn key_of(row: &Row, key: &[String]) -> Result<String, Unreadable> {
     let mut text = String::new();
@@ -47,15 +58,15 @@ fn key_of(row: &Row, key: &[String]) -> Result<String, Unreadable> {
 ///
 /// To reduce parts and then what is left of them comes to the same.
 ///
-/// Beside them, those that lack a member of the key, each with its number and why.
-pub fn reduce(entries: Vec<Entry>, key: &[String]) -> (Vec<Entry>, Vec<(usize, Unreadable)>) {
+/// Beside them, those that lack a member of the key.
+pub fn reduce(entries: Vec<Entry>, key: &[String]) -> (Vec<Entry>, Vec<Keyless>) {
     let mut last: HashMap<String, Entry> = HashMap::with_capacity(entries.len());
     let mut bad = Vec::new();
     for (number, entry) in entries.into_iter().enumerate() {
         let own = match key_of(&entry.row, key) {
             Ok(own) => own,
-            Err(error) => {
-                bad.push((number, error));
+            Err(why) => {
+                bad.push(Keyless { number, entry, why });
                 continue;
             }
         };
@@ -180,7 +191,7 @@ mod tests {
         let entries = [row(&[("v", 1)]), null, row(&[("id", 1)])];
         let entries = entries.map(|row| Entry { at: "1".into(), gone: false, row, before: Row::new() });
         let (left, bad) = reduce(entries.into(), &key());
-        assert_eq!((left.len(), bad.len(), bad[1].0), (1, 2, 1));
-        assert!(bad[0].1.to_string().contains("`id`"));
+        assert_eq!((left.len(), bad.len(), bad[1].number), (1, 2, 1));
+        assert!(bad[0].why.to_string().contains("`id`"));
     }
 }

@@ -3,9 +3,10 @@
 //! Types are DMS' ("Data types for AWS Database Migration Service"), by both of the names that it gives them. What has no column type
 //! here, or none that holds every value, is text, as it came: times of day, numbers without bounds, JSON, arrays, bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use serde_json::value::RawValue;
 use weir_contract::{Contract, ContractError};
 
 use crate::{ColumnDefinition, Source, TableDefinition};
@@ -47,6 +48,22 @@ pub fn table_name(source: &Source) -> String {
     } else {
         format!("{}_{}", source.schema, source.table)
     })
+}
+
+/// The column of a member that no definition has, by its values: truth values, whole numbers, or text, which holds everything.
+pub fn inferred<'a>(values: impl IntoIterator<Item = &'a RawValue>) -> ColumnDefinition {
+    let kind_of = |value: &RawValue| match value.get() {
+        "null" => None,
+        "true" | "false" => Some("BOOLEAN"),
+        number if number.parse::<i64>().is_ok() => Some("INT8"),
+        _ => Some("STRING"),
+    };
+    let kinds: BTreeSet<&str> = values.into_iter().filter_map(kind_of).collect();
+    let kind = match (kinds.len(), kinds.first()) {
+        (1, Some(kind)) => kind,
+        _ => "STRING",
+    };
+    ColumnDefinition { kind: kind.to_owned(), nullable: true, precision: None, scale: None }
 }
 
 /// The contract of a table as its database has it: every column, nothing required but the key, no rules.
@@ -133,6 +150,20 @@ mod tests {
         cleaner.push_json(r#"{"id": 7, "Näme \"x\"": ""}"#.as_bytes());
         let rows = cleaner.take().unwrap();
         assert_eq!((rows.num_rows(), rows.column_by_name("n_me__x_").unwrap().null_count()), (1, 0));
+    }
+
+    #[test]
+    fn what_no_definition_has_is_what_its_values_are() {
+        let kind = |values: &[&str]| {
+            let values: Vec<_> = values.iter().map(|text| RawValue::from_string((*text).to_owned()).unwrap()).collect();
+            inferred(values.iter().map(AsRef::as_ref)).kind
+        };
+        assert_eq!(kind(&["1", "null", "-7"]), "INT8");
+        assert_eq!(kind(&["true", "false"]), "BOOLEAN");
+        assert_eq!(kind(&["1", "true"]), "STRING");
+        assert_eq!(kind(&["1.5"]), "STRING", "as many digits as it has");
+        assert_eq!(kind(&["99999999999999999999"]), "STRING");
+        assert_eq!(kind(&["null"]), "STRING");
     }
 
     #[test]

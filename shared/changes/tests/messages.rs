@@ -3,9 +3,9 @@
 // clippy.toml allows the first in tests; what they are made of is not recognised as such.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use weir_changes::{Change, Control, Message, Operation, Phase, Place, is_captures_own, read};
+use weir_changes::{At, Change, Control, Message, Operation, Phase, Place, is_captures_own, read};
 
-const SEQUENCE: &str = "49654321098765432109876543210987654321098765432109876546";
+const SEQUENCE: At<'_> = At { sequence: "49654321098765432109876543210987654321098765432109876546", sub: 0 };
 
 fn change(text: &str) -> Change {
     match read(text.as_bytes(), SEQUENCE).unwrap() {
@@ -82,6 +82,12 @@ fn debezium_is_read_with_its_schema_and_without() {
 }
 
 #[test]
+fn what_debezium_does_not_know_is_no_value() {
+    let reason = refused(&DEBEZIUM.replace("\"Anne\"", "\"__debezium_unavailable_value\""));
+    assert!(reason.contains("`name` of public.customers") && reason.contains("REPLICA IDENTITY FULL"), "{reason}");
+}
+
+#[test]
 fn tombstones_say_nothing() {
     for text in ["", "null", r#"{"schema":null,"payload":null}"#] {
         assert!(read(text.as_bytes(), SEQUENCE).unwrap().is_none(), "{text}");
@@ -106,7 +112,7 @@ fn what_is_no_message_is_named() {
 fn the_later_change_is_greater() {
     let at = |more: &str, sequence: &str| {
         let text = format!(r#"{{"data":{{"id":1}},"metadata":{{"operation":"update","table-name":"t"{more}}}}}"#);
-        match read(text.as_bytes(), sequence).unwrap() {
+        match read(text.as_bytes(), At { sequence, sub: 0 }).unwrap() {
             Some(Message::Change(change)) => change.place,
             other => panic!("{other:?}"),
         }
@@ -127,6 +133,12 @@ fn the_later_change_is_greater() {
     assert!(sorted.windows(2).all(|two| two[0] < two[1]));
     // Without it, the stream's, as numbers.
     assert!(at("", "99") < at("", "100"));
+    // And in an aggregate by their number in that.
+    let sub = |sequence, sub| match read(LOAD.as_bytes(), At { sequence, sub }).unwrap() {
+        Some(Message::Change(change)) => change.place,
+        other => panic!("{other:?}"),
+    };
+    assert!(sub("7", 9) < sub("7", 10) && sub("7", 10) < sub("8", 0));
     let place = &sorted[0];
     assert_eq!(&serde_json::from_str::<Place>(&serde_json::to_string(place).unwrap()).unwrap(), place);
 }

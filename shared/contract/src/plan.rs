@@ -220,6 +220,25 @@ impl Contract {
         self.names_of(&self.order_by)
     }
 
+    /// The same for rows that go, of which nothing but the key is known.
+    pub fn of_key(&self) -> Self {
+        let fields = self.fields.iter().enumerate().filter(|(place, _)| self.key.contains(place));
+        let (places, fields): (Vec<usize>, Vec<Field>) = fields.map(|(place, field)| (place, field.clone())).unzip();
+        let moved = |old: &usize| places.iter().position(|place| place == old);
+        Self {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            key: self.key.iter().filter_map(moved).collect(),
+            lookup: self.lookup.iter().filter_map(|(name, old)| Some((name.clone(), moved(old)?))).collect(),
+            fields,
+            derived: Vec::new(),
+            drops: Vec::new(),
+            partition_by: Vec::new(),
+            order_by: Vec::new(),
+            metrics: None,
+        }
+    }
+
     fn names_of(&self, places: &[usize]) -> Vec<&str> {
         places.iter().filter_map(|place| self.columns().nth(*place)).map(|column| column.name).collect()
     }

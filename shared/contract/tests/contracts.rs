@@ -9,7 +9,7 @@ use weir_contract::{Contract, contract, names};
 fn every_dataset_that_ships_is_right() {
     let mut found: Vec<&str> = names().collect();
     found.sort_unstable();
-    assert_eq!(found, ["orders", "page_logs", "trips"]);
+    assert_eq!(found, ["customers", "orders", "page_logs", "trips"]);
     for name in found {
         assert_eq!(contract(name).unwrap_or_else(|error| panic!("{error}")).name(), name);
     }
@@ -18,7 +18,10 @@ fn every_dataset_that_ships_is_right() {
 #[test]
 fn an_unknown_dataset_is_named_with_the_nearest() {
     let error = contract("trip").unwrap_err().to_string();
-    assert_eq!(error, "there is no dataset `trip`: there are `orders`, `page_logs`, `trips`; did you mean `trips`?");
+    assert_eq!(
+        error,
+        "there is no dataset `trip`: there are `customers`, `orders`, `page_logs`, `trips`; did you mean `trips`?"
+    );
 }
 
 #[test]

@@ -38,6 +38,10 @@ fn trip() -> Value {
         "storeAndFwdFlag": "N", "gcDistance": 3439.27, "tripDuration": 1147, "googleDistance": 4471, "googleDuration": 1032, "source": "Meter"})
 }
 
+fn customer() -> Value {
+    json!({"id": 7, "name": " Ann ", "gender": "f", "time_stamp": "2024-07-29 00:59:07"})
+}
+
 fn order() -> Value {
     json!({"transactionId": "b4a356f9", "customerId": 952, "productId": 14, "quantity": 5, "price": 453.0,
         "transactionTime": "1995-02-22T19:50:08.805746", "shippingAddress": "54016 Aguilar Terrace\nBellton, OH 37464", "paymentMethod": "Debit Card"})
@@ -159,7 +163,7 @@ fn bad_rows_never_disturb_their_neighbours() {
 
 #[test]
 fn clean_rows_cleaned_again_are_the_same_by_either_road() {
-    for (name, raw) in [("page_logs", page_log()), ("trips", trip()), ("orders", order())] {
+    for (name, raw) in [("page_logs", page_log()), ("trips", trip()), ("orders", order()), ("customers", customer())] {
         let contract = contract(name).unwrap();
         for audience in [Audience::Tables, Audience::Dashboards] {
             let once = clean(&contract, audience, &raw).unwrap();
@@ -177,7 +181,7 @@ fn clean_rows_cleaned_again_are_the_same_by_either_road() {
         again.push_batch(&once, |refused| panic!("{refused:?}")).unwrap();
         assert_eq!(again.take().unwrap(), once, "{name}");
     }
-    assert_eq!(names().count(), 3, "a dataset is missing here");
+    assert_eq!(names().count(), 4, "a dataset is missing here");
 }
 
 #[test]

@@ -48,22 +48,37 @@ fn unusable(name: &str, error: &arrow_schema::ArrowError) -> Failure {
 /// # Errors
 /// `HudiKey`: a key column that is missing, is null or empty in a row, or of a type that makes no key.
 pub fn record_keys(rows: &RecordBatch, fields: &[String]) -> Result<Vec<String>, Failure> {
+    let keyless = || Failure::user("HudiKey", format!("a row has no key: `{}` is empty", fields.join("` or `")));
+    keys_where_there_are(rows, fields)?.into_iter().map(|key| key.ok_or_else(keyless)).collect()
+}
+
+/// The same; nothing for rows whose key lacks a part.
+///
+/// # Errors
+/// `HudiKey`: a key column that is missing, or of a type that makes no key.
+pub fn keys_where_there_are(rows: &RecordBatch, fields: &[String]) -> Result<Vec<Option<String>>, Failure> {
     let values = fields.iter().map(|name| Ok((name, texts(name, column(rows, name)?)?)));
     let values = values.collect::<Result<Vec<_>, Failure>>()?;
-    let mut keys = vec![String::new(); rows.num_rows()];
+    let mut keys = vec![Some(String::new()); rows.num_rows()];
     for (name, texts) in &values {
         for (key, text) in keys.iter_mut().zip(texts) {
-            let text = text.as_deref().filter(|text| !text.is_empty());
-            let text = text.ok_or_else(|| Failure::user("HudiKey", format!("a row has no `{name}`, its key")))?;
-            if values.len() > 1 {
-                let comma = if key.is_empty() { "" } else { "," };
-                let _ = write!(key, "{comma}{name}:{text}");
-            } else {
-                text.clone_into(key);
+            match (text.as_deref().filter(|text| !text.is_empty()), &mut *key) {
+                (None, _) => *key = None,
+                (Some(text), Some(key)) if values.len() > 1 => {
+                    let comma = if key.is_empty() { "" } else { "," };
+                    let _ = write!(key, "{comma}{name}:{text}");
+                }
+                (Some(text), Some(key)) => text.clone_into(key),
+                (Some(_), None) => {}
             }
         }
     }
     Ok(keys)
+}
+
+/// Whether Java finds a key's bucket by the whole of it: one with these it would take for several.
+pub fn has_a_bucket(key: &str) -> bool {
+    !key.contains([',', ':'])
 }
 
 /// Each row's partition: `field=value`, or nothing in a table without.

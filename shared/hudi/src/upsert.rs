@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use weir_delivery::Failure;
 
 use crate::base::adapt;
-use crate::keys::{partition_paths, record_keys};
+use crate::keys::{has_a_bucket, partition_paths, record_keys};
 use crate::locate::{KeyCache, Keys, look};
 use crate::names::{bucket_in, bucket_of};
 use crate::plan::{Counts, Found, Group, Known, Sizes, Target, Wanted, plan};
@@ -117,7 +117,7 @@ impl Table {
         if deletes.len() != keys.len() {
             return Err(Failure::internal("HudiChanges", "there are not as many marks as rows"));
         }
-        if let Some(key) = keys.iter().find(|key| buckets.is_some() && key.contains([',', ':'])) {
+        if let Some(key) = keys.iter().find(|key| buckets.is_some() && !has_a_bucket(key)) {
             let reason = format!(
                 "the key `{key}` holds `,` or `:`, by which Java would take it for several when it looks for its bucket"
             );

@@ -278,6 +278,9 @@ impl<T: Catalog> Catalog for Mortal<T> {
     async fn add_partitions(&self, table: &Table, partitions: &[Partition]) -> Result<(), Failure> {
         self.fate.call(self.inner.add_partitions(table, partitions)).await
     }
+    async fn columns_of(&self, table: &str) -> Result<Option<Vec<(String, String)>>, Failure> {
+        self.fate.call(self.inner.columns_of(table)).await
+    }
     async fn place_of(&self, table: &str, values: &[String]) -> Result<Option<Location>, Failure> {
         self.fate.call(self.inner.place_of(table, values)).await
     }

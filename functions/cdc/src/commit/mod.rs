@@ -1,0 +1,152 @@
+//! The second step: what is staged of a table becomes one commit, by whoever has the table's lease.
+//!
+//! How far a table has come its own commits say, not the ledger: so whatever happens to the ledger or to the table (a restore to a
+//! savepoint, say), it goes on from where it is. Only a table that is made anew begins where the ledger says that the one before ended.
+
+pub mod drain;
+pub mod own;
+mod show;
+mod table;
+
+pub use table::Done;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use weir_alerts::Notice;
+use weir_changes::Source;
+use weir_command::Location;
+use weir_delivery::{Advice, Failure, Fault};
+use weir_hudi::{BUSY, Lease, Place};
+use weir_ledger::backlog::{Backlog, change, postpone, settle};
+use weir_telemetry::{Trouble, Visit};
+
+use crate::Cdc;
+use crate::routes::Taken;
+use crate::said::{Committed, TableHeld};
+use crate::staged::source_of;
+
+/// Tables that are looked for at a time.
+const DUE_AT_ONCE: usize = 50;
+
+/// With less time than this no commit is begun: what a large one takes.
+const RESERVE_MS: u64 = 45_000;
+
+/// So often in a row a table may fail in passing before people are told.
+const QUIET_FAILURES: u32 = 2;
+
+/// What an invocation did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Report {
+    /// Commits that were made.
+    pub commits: u64,
+    /// Tables that others were at.
+    pub busy: u64,
+    /// Tables that could not be written.
+    pub held: u64,
+}
+
+impl Cdc {
+    /// Commits what is staged, table by table, until nothing is due or there is no time left.
+    ///
+    /// # Errors
+    /// The ledger's, when it is asked what is due. What fails after that is said, and is no trouble of the other tables.
+    pub async fn commit(&self, visit: &Visit) -> Result<Report, Failure> {
+        let (mut report, mut seen) = (Report::default(), BTreeSet::new());
+        loop {
+            let due = self.backlogs.due_backlogs(visit.now_ms(), DUE_AT_ONCE).await?;
+            let due: Vec<Backlog> = due.into_iter().filter(|backlog| seen.insert(backlog.name.clone())).collect();
+            if due.is_empty() {
+                return Ok(report);
+            }
+            for backlog in due {
+                if !visit.has_left(RESERVE_MS) {
+                    return Ok(report);
+                }
+                match self.commit_table(&backlog.name, visit).await {
+                    Ok(commits) => report.commits += commits,
+                    Err(failure) if failure.code == BUSY => report.busy += 1,
+                    Err(failure) => {
+                        report.held += 1;
+                        self.hold(&backlog, &failure, visit).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the table, and commits until nothing is staged or there is no time left.
+    async fn commit_table(&self, name: &str, visit: &Visit) -> Result<u64, Failure> {
+        let source =
+            source_of(name).ok_or_else(|| Failure::internal("LedgerShape", format!("`{name}` names no table")))?;
+        let Some(taken) = self.config.routes.of(&source) else {
+            let reason = format!("{source} is staged, and no longer named by ChangeTables");
+            return Err(Failure::user("NotTaken", reason));
+        };
+        let place = Place { lake: self.lake.clone(), at: self.at(&source, taken) };
+        let until_ms = visit.deadline_ms + self.config.grace_ms;
+        let lease = Lease::take(&place, &self.writer.token(), until_ms, visit.now_ms()).await?;
+        let done = self.commit_rounds(&place, &source, taken, &lease, visit).await;
+        if let Err(failure) = lease.release(&place).await {
+            self.say(visit, &Trouble { doing: "give back a table's lease", failure: &failure });
+        }
+        done
+    }
+
+    async fn commit_rounds(
+        &self,
+        place: &Place,
+        source: &Source,
+        taken: &Taken,
+        lease: &Lease,
+        visit: &Visit,
+    ) -> Result<u64, Failure> {
+        let name = crate::staged::backlog_of(source);
+        let mut commits = 0;
+        // What the index said may be old by now.
+        while let Some(backlog) = self.backlogs.backlog(&name).await?.filter(|backlog| !backlog.staged.is_empty()) {
+            if commits > 0 && !visit.has_left(RESERVE_MS) {
+                break;
+            }
+            let round = self.commit_round(place, source, taken, &backlog, lease, visit).await?;
+            commits += u64::from(round.commit.is_some());
+            let settled = |backlog: &Backlog| settle(backlog, &round.positions, visit.now_ms());
+            change(self.backlogs.as_ref(), &self.writer, &backlog, settled).await?;
+            if let Some(commit) = &round.commit {
+                self.say(visit, &Committed { source, commit });
+            }
+        }
+        Ok(commits)
+    }
+
+    /// A table that can't be written waits, longer each time; what is staged of it stays.
+    async fn hold(&self, backlog: &Backlog, failure: &Failure, visit: &Visit) {
+        let later = |backlog: &Backlog| postpone(backlog, visit.now_ms());
+        if let Err(failure) = change(self.backlogs.as_ref(), &self.writer, backlog, later).await {
+            self.say(visit, &Trouble { doing: "put a table off", failure: &failure });
+        }
+        let lasts = failure.advice == Advice::Never || failure.fault == Fault::Internal;
+        let is_quiet = !lasts && backlog.failures < QUIET_FAILURES;
+        self.say(visit, &TableHeld { table: &backlog.name, failure, is_quiet });
+        if !is_quiet {
+            let notice = Notice {
+                what: "commit changes".to_owned(),
+                place: backlog.name.clone(),
+                failure: failure.clone(),
+                job_id: None,
+                next_step: "Mend what is said above: the table goes on by itself, within 15 minutes. Until then its changes are kept staged, for ChangesStagedDays.".to_owned(),
+            };
+            self.tell(&notice, visit).await;
+        }
+    }
+
+    /// Where a table is.
+    pub(crate) fn at(&self, source: &Source, taken: &Taken) -> Location {
+        self.config.changes.join(&format!("{}/", table_name(source, taken)))
+    }
+}
+
+/// What a table is called: as its contract, or as its database calls it.
+pub(crate) fn table_name(source: &Source, taken: &Taken) -> String {
+    taken.contract.as_ref().map_or_else(|| weir_changes::table_name(source), |contract| contract.name().to_owned())
+}

@@ -1,0 +1,244 @@
+//! One commit of one table.
+
+use std::sync::Arc;
+
+use weir_alerts::Notice;
+use weir_changes::{Entry, Source, TableDefinition, contract_of, inferred, reduce};
+use weir_contract::Contract;
+use weir_delivery::Failure;
+use weir_hudi::settings::Settings;
+use weir_hudi::timeline::Instant;
+use weir_hudi::{Counts, Lease, Place, Table};
+use weir_ledger::backlog::Backlog;
+use weir_records::sha256;
+use weir_telemetry::{Trouble, Visit};
+
+use super::drain::{Drained, Positions};
+use super::own::Own;
+use super::table_name;
+use crate::Cdc;
+use crate::columns::Columns;
+use crate::routes::Taken;
+use crate::rows::{How, Made, POSITION, make, schema};
+use crate::said::{ColumnsLeftOut, StagedGone};
+
+/// What a round came to.
+#[derive(Debug)]
+pub(crate) struct Round {
+    /// How far the table has come.
+    pub(crate) positions: Positions,
+    /// What was committed, if anything was.
+    pub(crate) commit: Option<Done>,
+}
+
+/// A commit.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// When.
+    pub instant: Instant,
+    /// What became of its changes.
+    pub counts: Counts,
+    /// Changes that broke the contract.
+    pub bad: u64,
+    /// Changes that the contract drops.
+    pub dropped: u64,
+    /// Staged files that it is of.
+    pub staged: usize,
+    /// Base files that were written.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How long the oldest of the changes had been staged, in milliseconds.
+    pub lag_ms: u64,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+}
+
+impl Cdc {
+    pub(crate) async fn commit_round(
+        &self,
+        place: &Place,
+        source: &Source,
+        taken: &Taken,
+        backlog: &Backlog,
+        lease: &Lease,
+        visit: &Visit,
+    ) -> Result<Round, Failure> {
+        let begun_ms = visit.now_ms();
+        let table = Table::open_to_write(place, lease, &self.limits, visit.clock).await?;
+        let mut own = match &table {
+            Some(table) => Own::read(&table.own_members().await?)?,
+            None => Own::default(),
+        };
+        own.is_of(source)?;
+        let covered = if own.positions.is_empty() { &backlog.covered } else { &own.positions };
+        let drained = self.drain(source, covered, &backlog.staged).await?;
+        self.tell_of_gone(source, &drained, visit).await;
+        let mut positions = covered.clone();
+        positions.extend(drained.upto);
+        if drained.files == 0 {
+            return Ok(Round { positions, commit: None });
+        }
+        own = Own { source: Some(source.to_string()), positions, definition: drained.definition.or(own.definition) };
+        let (contract, entries) = self.by_columns(source, taken, drained.entries, &mut own.definition, visit)?;
+        let key: Vec<String> = contract.key().iter().map(|name| (*name).to_owned()).collect();
+        let (entries, keyless) = reduce(entries, &key);
+        let in_buckets = table.as_ref().map_or(taken.buckets, |table| table.settings.buckets).is_some();
+        let now_micros = i64::try_from(begun_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+        let how = How { source, contract: &contract, soft_deletes: self.config.soft_deletes, in_buckets, now_micros };
+        let Made { changes, quarantine, bad, dropped } = make(how, &entries, &keyless)?;
+        let name = table_name(source, taken);
+        let members = own.write()?;
+        if bad > 0 {
+            self.put_aside(&name, &members, quarantine).await?;
+        }
+        let table = match table {
+            Some(table) => table,
+            None => {
+                let settings = Settings {
+                    name,
+                    database: self.config.database.clone(),
+                    key: key.clone(),
+                    ordering: POSITION.to_owned(),
+                    partition: contract.partition_by().first().map(|name| (*name).to_owned()),
+                    buckets: taken.buckets,
+                };
+                Table::create(place, &settings, &schema(&contract, self.config.soft_deletes)).await?;
+                let made = Table::open_to_write(place, lease, &self.limits, visit.clock).await?;
+                made.ok_or_else(|| Failure::passing("HudiProperties", format!("{} was deleted just now", place.at)))?
+            }
+        };
+        is_as_agreed(&table, &contract, &key)?;
+        let prepared = table.prepare(&changes, &self.memory.keys, &self.limits).await?;
+        self.show(place, &table.settings, &prepared, &source.to_string()).await?;
+        let counts = prepared.counts;
+        // One of nothing but late changes is a commit, too: the table says how far it has come.
+        let committed = table.write(prepared, &members, lease, &self.limits, visit.clock).await?;
+        self.clean_up(place, visit).await;
+        let now_ms = visit.now_ms();
+        let done = Done {
+            instant: committed.instant,
+            counts,
+            bad,
+            dropped,
+            staged: drained.files,
+            files: committed.files,
+            bytes: committed.bytes,
+            lag_ms: drained.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest)),
+            ms: now_ms.saturating_sub(begun_ms),
+        };
+        Ok(Round { positions: own.positions, commit: Some(done) })
+    }
+
+    /// The table's contract, and changes with its names. Without one that somebody wrote, members that no definition has become columns,
+    /// and the definition has them from then on.
+    fn by_columns(
+        &self,
+        source: &Source,
+        taken: &Taken,
+        entries: Vec<Entry>,
+        definition: &mut Option<TableDefinition>,
+        visit: &Visit,
+    ) -> Result<(Arc<Contract>, Vec<Entry>), Failure> {
+        let contract = match &taken.contract {
+            Some(contract) => Arc::clone(contract),
+            None => {
+                let Some(known) = definition else {
+                    let reason = format!(
+                        "nothing says how {source} is: let the capture send its definition (DMS: IncludeControlDetails and IncludeTableAlterOperations), or name a contract for it"
+                    );
+                    return Err(Failure::user("NoDefinition", reason));
+                };
+                extend(known, &entries);
+                let contract = contract_of(source, known);
+                let contract = contract
+                    .map_err(|error| Failure::user("NoContract", format!("{source} can't be a table: {error}")))?;
+                if contract.key().is_empty() {
+                    let reason = format!(
+                        "{source} has no primary key, by which its rows would be told apart: name a contract with one"
+                    );
+                    return Err(Failure::user("NoKey", reason));
+                }
+                Arc::new(contract)
+            }
+        };
+        let columns = Columns::of(&contract);
+        let entries: Vec<Entry> = entries.into_iter().map(|entry| columns.rename(entry)).collect();
+        let unknown = columns.unknown(&entries);
+        if !unknown.is_empty() && self.memory.is_news(format!("{source}: {unknown:?}")) {
+            self.say(visit, &ColumnsLeftOut { source, columns: &unknown });
+        }
+        Ok((contract, entries))
+    }
+
+    /// Stores what is not in the table, before the commit that leaves it out; made again, it is written over.
+    async fn put_aside(
+        &self,
+        table: &str,
+        members: &std::collections::BTreeMap<String, String>,
+        lines: Vec<u8>,
+    ) -> Result<(), Failure> {
+        let mark = sha256(format!("{members:?}").as_bytes());
+        let mark = mark.get(..16).unwrap_or_default();
+        let at = self.config.changes.join(&format!("_quarantine/{table}/{mark}.ndjson"));
+        self.lake.put(&at, lines.into(), "application/x-ndjson").await
+    }
+
+    /// Old slices and instants go. What fails of it is done by the next commit.
+    async fn clean_up(&self, place: &Place, visit: &Visit) {
+        let horizon = visit.now_ms().saturating_sub(self.config.keep_ms);
+        let Some(horizon) = i64::try_from(horizon).ok().and_then(Instant::of) else { return };
+        let cleaned = match Table::open(place).await {
+            Ok(Some(table)) => table.keep_since(&horizon).await.map(drop),
+            other => other.map(drop),
+        };
+        if let Err(failure) = cleaned {
+            self.say(visit, &Trouble { doing: "delete a table's old files", failure: &failure });
+        }
+    }
+
+    async fn tell_of_gone(&self, source: &Source, drained: &Drained, visit: &Visit) {
+        for shard in &drained.gone {
+            self.say(visit, &StagedGone { source, shard });
+            let reason = format!("changes of {source} were staged, and are gone: nothing is there of {shard}");
+            let notice = Notice {
+                what: "read staged changes".to_owned(),
+                place: source.to_string(),
+                failure: Failure::internal("StagedGone", reason),
+                job_id: None,
+                next_step: "Load the table anew (docs/changes.md says how). They may have been deleted, or have waited longer than ChangesStagedDays.".to_owned(),
+            };
+            self.tell(&notice, visit).await;
+        }
+    }
+}
+
+/// Members that no definition has become columns.
+fn extend(definition: &mut TableDefinition, entries: &[Entry]) {
+    let members = entries.iter().filter(|entry| !entry.gone).flat_map(|entry| entry.row.keys());
+    let unknown: std::collections::BTreeSet<&String> =
+        members.filter(|member| !definition.columns.contains_key(*member)).collect();
+    for member in unknown {
+        let values = entries.iter().filter_map(|entry| entry.row.get(member)).map(AsRef::as_ref);
+        definition.columns.insert(member.clone(), inferred(values));
+    }
+}
+
+/// That the table is one that these changes can be made to.
+fn is_as_agreed(table: &Table, contract: &Contract, key: &[String]) -> Result<(), Failure> {
+    let Settings { key: own, ordering, partition, .. } = &table.settings;
+    let at = &table.place.at;
+    let (then, now) = if own.as_slice() != key {
+        (format!("key {}", own.join(",")), format!("key {}", key.join(",")))
+    } else if ordering != POSITION {
+        (format!("ordering {ordering}"), format!("ordering {POSITION}"))
+    } else if partition.as_deref() != contract.partition_by().first().copied() {
+        (format!("partition {partition:?}"), format!("partition {:?}", contract.partition_by().first()))
+    } else {
+        return Ok(());
+    };
+    let reason = format!(
+        "{at} was made with the {then}, and its changes have the {now}: it must be loaded anew, elsewhere or after it is deleted"
+    );
+    Err(Failure::user("HudiOtherShape", reason))
+}
