@@ -44,13 +44,14 @@ class Postgres:
             group = pwd.getpwnam("nobody").pw_gid
             user = {"user": "nobody", "group": group, "extra_groups": []}
             shutil.chown(self.folder, "nobody", group)
+        self.binaries = install / "bin"
         data = self.folder / "data"
         log = (self.folder / "log").open("wb")
         both = {"stdout": log, "stderr": subprocess.STDOUT, "cwd": self.folder, **user}
-        initdb = [install / "bin/initdb", "-D", data, "-U", "weir", "-A", "trust", "-E", "utf8", "--locale=C", "--no-sync"]
+        initdb = [self.binaries / "initdb", "-D", data, "-U", "weir", "-A", "trust", "-E", "utf8", "--locale=C", "--no-sync"]
         subprocess.run(initdb, check=True, **both)
         settings = [part for option in ("listen_addresses=", "fsync=off", *options) for part in ("-c", option)]
-        self.process = subprocess.Popen([install / "bin/postgres", "-D", data, "-k", self.folder, *settings], **both)
+        self.process = subprocess.Popen([self.binaries / "postgres", "-D", data, "-k", self.folder, *settings], **both)
         atexit.register(self.stop)
         for _ in range(100):
             try:

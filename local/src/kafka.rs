@@ -10,7 +10,6 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use aws_sdk_lambda::error::DisplayErrorContext;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +25,7 @@ use weir_delivery::BatchResponse;
 use weir_delivery::kafka::Place;
 
 use crate::chaos::Dice;
+use crate::invoker::{Deployed, Invoker};
 use crate::runtime::Answer;
 
 type Failed = Box<dyn Error + Send + Sync>;
@@ -57,13 +57,6 @@ pub struct Mapping {
     pub window: Duration,
     /// Whether answers name the partitions that are to come again.
     pub reports: bool,
-}
-
-/// Who is invoked.
-#[async_trait]
-pub trait Invoker: Send + Sync {
-    /// Sends an event; what came of it.
-    async fn invoke(&self, event: &str) -> Result<Answer, Failed>;
 }
 
 /// A record, in the shape of the event.
@@ -230,28 +223,6 @@ fn again(mapping: &Mapping, batch: &Batch, outcome: &Answer) -> BTreeMap<i32, i6
     });
     // A name that is none of the batch's fails it whole.
     known.collect::<Option<_>>().unwrap_or_else(all)
-}
-
-/// The function as it is deployed.
-pub struct Deployed {
-    /// How it is reached.
-    pub lambda: aws_sdk_lambda::Client,
-    /// Its name.
-    pub function: String,
-}
-
-#[async_trait]
-impl Invoker for Deployed {
-    async fn invoke(&self, event: &str) -> Result<Answer, Failed> {
-        let payload = aws_sdk_lambda::primitives::Blob::new(event);
-        let sent = self.lambda.invoke().function_name(&self.function).payload(payload).send().await;
-        let Ok(answered) = sent else {
-            tokio::time::sleep(REST).await;
-            return Ok(Answer::Nothing);
-        };
-        let text = String::from_utf8_lossy(answered.payload().map(AsRef::as_ref).unwrap_or_default()).into_owned();
-        Ok(if answered.function_error().is_some() { Answer::Error(text) } else { Answer::Response(text) })
-    }
 }
 
 /// Drives a function's Kafka mappings as they are deployed.

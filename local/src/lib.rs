@@ -4,6 +4,7 @@
 
 pub mod chaos;
 pub mod faults;
+pub mod invoker;
 pub mod kafka;
 pub mod mapping;
 pub mod poller;

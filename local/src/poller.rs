@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_kinesis::types::{Record, Shard, ShardIteratorType};
-use aws_sdk_lambda::error::DisplayErrorContext;
-use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,7 +16,9 @@ use weir_delivery::ItemFailure;
 use weir_delivery::kinesis::BatchResponse;
 
 use crate::chaos::{self, Dice};
+use crate::invoker::{Deployed, Invoker};
 use crate::mapping::{self, Batch, Ended, Next, Settings};
+use crate::runtime::Answer;
 
 type Failed = Box<dyn Error + Send + Sync>;
 
@@ -37,7 +37,7 @@ const REST: Duration = Duration::from_secs(1);
 /// One mapping: a stream into a function.
 struct Mapping {
     kinesis: aws_sdk_kinesis::Client,
-    lambda: aws_sdk_lambda::Client,
+    invoker: Arc<dyn Invoker>,
     s3: aws_sdk_s3::Client,
     function: String,
     stream_arn: String,
@@ -58,22 +58,51 @@ pub async fn run(
     dice: Arc<Dice>,
 ) -> Result<(), Failed> {
     let lambda = aws_sdk_lambda::Client::new(aws);
-    let listed = lambda.list_event_source_mappings().function_name(function).send().await?;
     let mut mappings = JoinSet::new();
-    for deployed in listed.event_source_mappings() {
-        if deployed.event_source_arn().is_some_and(|arn| arn.contains(":kinesis:")) {
-            let mapping = Mapping::new(aws, function, deployed, from.clone(), Arc::clone(&dice));
-            println!("weir-local: driving {} into {function}: {:?}", mapping.stream_arn, mapping.settings);
-            mappings.spawn(Arc::new(mapping).drive());
-        }
-    }
-    if mappings.is_empty() {
-        return Err(format!("{function} has no Kinesis mapping; is the stack deployed?").into());
+    for deployed in mappings_of(&lambda, function).await? {
+        let invoker = Deployed { lambda: lambda.clone(), function: function.to_owned() };
+        let mapping = Mapping::new(aws, Arc::new(invoker), function, &deployed, from.clone(), Arc::clone(&dice));
+        println!("weir-local: driving {} into {function}: {:?}", mapping.stream_arn, mapping.settings);
+        mappings.spawn(Arc::new(mapping).drive());
     }
     while let Some(ended) = mappings.join_next().await {
         ended??;
     }
     Ok(())
+}
+
+/// Drives another stream into what a test puts in the place of a function, by the settings of the function's deployed mapping,
+/// but for the window.
+///
+/// # Errors
+/// What AWS answered; the invoker's own.
+pub async fn run_on(
+    aws: &weir_lake::SdkConfig,
+    function: &str,
+    (stream_arn, window): (&str, Duration),
+    invoker: Arc<dyn Invoker>,
+    dice: Arc<Dice>,
+) -> Result<(), Failed> {
+    let deployed = mappings_of(&aws_sdk_lambda::Client::new(aws), function).await?;
+    let first = deployed.first().ok_or("no mapping")?;
+    let mut mapping = Mapping::new(aws, invoker, function, first, ShardIteratorType::TrimHorizon, dice);
+    stream_arn.clone_into(&mut mapping.stream_arn);
+    mapping.settings.window = window;
+    Arc::new(mapping).drive().await
+}
+
+async fn mappings_of(
+    lambda: &aws_sdk_lambda::Client,
+    function: &str,
+) -> Result<Vec<EventSourceMappingConfiguration>, Failed> {
+    let listed = lambda.list_event_source_mappings().function_name(function).send().await?;
+    let of_kinesis =
+        |one: &&EventSourceMappingConfiguration| one.event_source_arn().is_some_and(|arn| arn.contains(":kinesis:"));
+    let found: Vec<_> = listed.event_source_mappings().iter().filter(of_kinesis).cloned().collect();
+    if found.is_empty() {
+        return Err(format!("{function} has no Kinesis mapping; is the stack deployed?").into());
+    }
+    Ok(found)
 }
 
 /// The response that fails a whole batch.
@@ -99,6 +128,7 @@ fn settings_of(mapping: &EventSourceMappingConfiguration) -> Settings {
 impl Mapping {
     fn new(
         aws: &weir_lake::SdkConfig,
+        invoker: Arc<dyn Invoker>,
         function: &str,
         deployed: &EventSourceMappingConfiguration,
         from: ShardIteratorType,
@@ -108,7 +138,7 @@ impl Mapping {
         let bucket = on_failure.and_then(|to| to.destination()).and_then(|arn| arn.strip_prefix("arn:aws:s3:::"));
         Self {
             kinesis: aws_sdk_kinesis::Client::new(aws),
-            lambda: aws_sdk_lambda::Client::new(aws),
+            invoker,
             s3: weir_lake::S3Lake::new(aws).client().clone(),
             function: function.to_owned(),
             stream_arn: deployed.event_source_arn().unwrap_or_default().to_owned(),
@@ -267,7 +297,7 @@ impl Mapping {
             }
             let event = self.event(shard, &batch.records);
             // "Unable to invoke the function, it retries until the records expire": no retry of the batch's own is used up.
-            let Some(ended) = self.invoke(&event).await else {
+            let Some(ended) = self.invoke(&event).await? else {
                 tokio::time::sleep(REST).await;
                 queue.push_front(batch);
                 continue;
@@ -289,22 +319,16 @@ impl Mapping {
     }
 
     /// `None` if it could not be invoked: throttled, or not there.
-    async fn invoke(&self, event: &Value) -> Option<Ended> {
-        let payload = Blob::new(event.to_string());
-        let answered = match self.lambda.invoke().function_name(&self.function).payload(payload).send().await {
-            Ok(answered) => answered,
-            Err(error) => {
-                eprintln!("weir-local: {} can't be invoked: {}", self.function, DisplayErrorContext(error));
-                return None;
+    async fn invoke(&self, event: &Value) -> Result<Option<Ended>, Failed> {
+        Ok(match self.invoker.invoke(&event.to_string()).await? {
+            Answer::Nothing => None,
+            Answer::Error(_) => Some(Ended::FunctionError),
+            // "A complete failure": a response that is none.
+            Answer::Response(text) => {
+                let response = serde_json::from_str::<Option<BatchResponse>>(&text).map(Option::unwrap_or_default);
+                Some(response.map_or(Ended::Answered(whole()), Ended::Answered))
             }
-        };
-        if answered.function_error().is_some() {
-            return Some(Ended::FunctionError);
-        }
-        let payload = answered.payload().map(AsRef::as_ref).unwrap_or(b"null".as_slice());
-        let response = serde_json::from_slice::<Option<BatchResponse>>(payload).map(Option::unwrap_or_default);
-        // "A complete failure": a response that is none.
-        Some(response.map_or(Ended::Answered(whole()), Ended::Answered))
+        })
     }
 
     /// The event as Lambda sends it.

@@ -42,6 +42,11 @@ pub const TRANSFORM: Setting = Setting { name: "transform", built: "TransformFun
 /// Kafka's function, whose leases end with its deadline.
 pub const INGEST: Setting = Setting { name: "ingest", built: "IngestFunction", lease_grace_s: 0 };
 
+/// What stages changes, and what commits them.
+pub const CDC: Setting = Setting { name: "cdc", built: "CdcFunction", lease_grace_s: 0 };
+/// See [`CDC`].
+pub const CDC_COMMIT: Setting = Setting { name: "cdc-commit", built: "CdcCommitFunction", lease_grace_s: 0 };
+
 /// Where `sam build` puts what it made.
 const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.aws-sam/build");
 

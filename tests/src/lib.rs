@@ -4,6 +4,7 @@ pub mod batch;
 pub mod function;
 pub mod hudi;
 pub mod kafka;
+pub mod processes;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -15,11 +15,13 @@ use weir_lake::Lake;
 use weir_ledger::DynamoStore;
 use weir_ledger::positions::Positions;
 use weir_local::chaos::{Chaos, Dice};
-use weir_local::kafka::{Deployed, Mapping, make_topics, mappings, poll};
+use weir_local::invoker::Deployed;
+use weir_local::kafka::{Mapping, make_topics, mappings, poll};
 use weir_local::runtime::Answer;
 use weir_tests::batch::{TURN, duckdb, idle};
 use weir_tests::function::INGEST;
-use weir_tests::kafka::{Processes, brokers, own_database, own_ledger};
+use weir_tests::kafka::{brokers, own_database, own_ledger};
+use weir_tests::processes::Processes;
 use weir_tests::{Failed, Stack, cli};
 
 const EVENTS: u64 = 1_000_000;
@@ -78,7 +80,7 @@ async fn topic(stack: &Stack, dataset: &str, reports: bool) -> Result<Own, Faile
         ("ROLE", "compact".to_owned()),
         ("LEASE_GRACE_SECONDS", "1".to_owned()),
     ];
-    let processes = Processes::new(stack, &own).await?;
+    let processes = Processes::new(stack, INGEST, INVOCATION, &own).await?;
     let window = Duration::from_millis(300);
     let mapping = Mapping { brokers, group: topic.clone(), topic, batch_size: 10_000, window, reports };
     Ok(Own { mapping, processes, ledger, events, database })
@@ -97,6 +99,11 @@ fn compacted(answer: &Answer) -> Option<(usize, u64)> {
     Some((report.get("partitions")?.as_array()?.len(), report.get("left")?.as_u64()?))
 }
 
+/// What an invocation is told to live.
+const INVOCATION: Duration = Duration::from_secs(3);
+
+const COMPACT: &str = r#"{"compact":{"dataset":"page_logs","seconds":20}}"#;
+
 /// Compactors die as well, and wait for workers that stalled.
 async fn compact_in_the_storm(processes: Processes) -> Result<usize, Failed> {
     let (mut random, mut done) = (StdRng::seed_from_u64(4), 0);
@@ -107,7 +114,7 @@ async fn compact_in_the_storm(processes: Processes) -> Result<usize, Failed> {
             true => (SHORTEST, Some(Duration::from_millis(random.random_range(100..1_500)))),
             false => (COMPACTS, None),
         };
-        let answer = processes.compact(lives, killed_after).await?;
+        let answer = processes.ask(COMPACT, lives, killed_after).await?;
         done += compacted(&answer).map_or(0, |(done, _)| done);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -119,7 +126,7 @@ async fn compact_in_the_storm(processes: Processes) -> Result<usize, Failed> {
 async fn compact_all(processes: &Processes) -> Result<usize, Failed> {
     let (begun, mut all) = (Instant::now(), 0);
     loop {
-        if let Some((done, left)) = compacted(&processes.compact(COMPACTS, None).await?) {
+        if let Some((done, left)) = compacted(&processes.ask(COMPACT, COMPACTS, None).await?) {
             all += done;
             if left == 0 {
                 return Ok(all);

@@ -29,7 +29,7 @@ use crate::staged::source_of;
 /// Tables that are looked for at a time.
 const DUE_AT_ONCE: usize = 50;
 
-/// With less time than this no commit is begun: what a large one takes.
+/// With less time than this no commit is begun: what a large one takes. Of a short invocation it is half.
 const RESERVE_MS: u64 = 45_000;
 
 /// So often in a row a table may fail in passing before people are told.
@@ -53,6 +53,7 @@ impl Cdc {
     /// The ledger's, when it is asked what is due. What fails after that is said, and is no trouble of the other tables.
     pub async fn commit(&self, visit: &Visit) -> Result<Report, Failure> {
         let (mut report, mut seen) = (Report::default(), BTreeSet::new());
+        let reserve_ms = RESERVE_MS.min(visit.deadline_ms.saturating_sub(visit.now_ms()) / 2);
         loop {
             let due = self.backlogs.due_backlogs(visit.now_ms(), DUE_AT_ONCE).await?;
             let due: Vec<Backlog> = due.into_iter().filter(|backlog| seen.insert(backlog.name.clone())).collect();
@@ -60,10 +61,10 @@ impl Cdc {
                 return Ok(report);
             }
             for backlog in due {
-                if !visit.has_left(RESERVE_MS) {
+                if !visit.has_left(reserve_ms) {
                     return Ok(report);
                 }
-                match self.commit_table(&backlog.name, visit).await {
+                match self.commit_table(&backlog.name, reserve_ms, visit).await {
                     Ok(commits) => report.commits += commits,
                     Err(failure) if failure.code == BUSY => report.busy += 1,
                     Err(failure) => {
@@ -76,7 +77,7 @@ impl Cdc {
     }
 
     /// Takes the table, and commits until nothing is staged or there is no time left.
-    async fn commit_table(&self, name: &str, visit: &Visit) -> Result<u64, Failure> {
+    async fn commit_table(&self, name: &str, reserve_ms: u64, visit: &Visit) -> Result<u64, Failure> {
         let source =
             source_of(name).ok_or_else(|| Failure::internal("LedgerShape", format!("`{name}` names no table")))?;
         let Some(taken) = self.config.routes.of(&source) else {
@@ -86,7 +87,7 @@ impl Cdc {
         let place = Place { lake: self.lake.clone(), at: self.at(&source, taken) };
         let until_ms = visit.deadline_ms + self.config.grace_ms;
         let lease = Lease::take(&place, &self.writer.token(), until_ms, visit.now_ms()).await?;
-        let done = self.commit_rounds(&place, &source, taken, &lease, visit).await;
+        let done = self.commit_rounds(&place, &source, taken, &lease, reserve_ms, visit).await;
         if let Err(failure) = lease.release(&place).await {
             self.say(visit, &Trouble { doing: "give back a table's lease", failure: &failure });
         }
@@ -99,13 +100,14 @@ impl Cdc {
         source: &Source,
         taken: &Taken,
         lease: &Lease,
+        reserve_ms: u64,
         visit: &Visit,
     ) -> Result<u64, Failure> {
         let name = crate::staged::backlog_of(source);
         let mut commits = 0;
         // What the index said may be old by now.
         while let Some(backlog) = self.backlogs.backlog(&name).await?.filter(|backlog| !backlog.staged.is_empty()) {
-            if commits > 0 && !visit.has_left(RESERVE_MS) {
+            if commits > 0 && !visit.has_left(reserve_ms) {
                 break;
             }
             let round = self.commit_round(place, source, taken, &backlog, lease, visit).await?;
