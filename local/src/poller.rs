@@ -22,8 +22,10 @@ use crate::runtime::Answer;
 
 type Failed = Box<dyn Error + Send + Sync>;
 
-/// How often an empty shard is asked again. Lambda asks once a second; a laptop need not wait.
+/// How soon a shard that was empty is asked again: later and later, while nothing comes. Lambda asks once a second; a laptop need not wait
+/// so long, nor be kept busy by that.
 const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often the stream is asked for new shards.
 const LOOK_FOR_SHARDS: Duration = Duration::from_secs(2);
@@ -186,6 +188,7 @@ impl Mapping {
             lanes.push(lane);
             running.spawn(Arc::clone(&self).work(shard.clone(), records));
         }
+        let mut pause = PAUSE;
         while let Some(at) = iterator {
             // A lane ends before its shard only by an error.
             if let Some(ended) = running.try_join_next() {
@@ -194,7 +197,10 @@ impl Mapping {
             let got = self.kinesis.get_records().shard_iterator(at).limit(1000).send().await?;
             iterator = got.next_shard_iterator().map(str::to_owned);
             if got.records().is_empty() {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            } else {
+                pause = PAUSE;
             }
             for record in got.records {
                 let lane = mapping::lane(record.partition_key().unwrap_or_default(), &self.settings);

@@ -1,5 +1,5 @@
 """A Hudi table on disk as Spark has it: `spark.py HUDI_VERSION FOLDER`, and requests on standard input, a JSON object a line: queries as
-rs.py's, and {"upsert": SQL, "index": …} or {"delete": SQL}, whose rows are made from the table (`t`). Each is answered by a line.
+rs.py's, and {"upsert": SQL, "index": …} or {"delete": SQL}, whose rows are made from the table (`t`). Another {"folder": …} may be named. Each is answered by a line.
 
 The bundles come from Maven Central, checked against `jars`."""
 
@@ -108,6 +108,7 @@ if __name__ == "__main__":
     os.dup2(2, 1)
     spark = session(version)
     for line in sys.stdin:
-        told.write(json.dumps(answer(spark, folder, json.loads(line))) + "\n")
+        request = json.loads(line)
+        told.write(json.dumps(answer(spark, request.get("folder", folder), request)) + "\n")
         told.flush()
     spark.stop()

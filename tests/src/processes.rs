@@ -32,6 +32,8 @@ pub struct Fates {
     pub stalled: Arc<AtomicUsize>,
     /// How many invocations there were.
     pub invoked: AtomicUsize,
+    /// How many there are just now.
+    pub running: AtomicUsize,
 }
 
 struct Inner {
@@ -133,7 +135,13 @@ impl Invoker for Processes {
     /// A function goes on when its poller dies.
     async fn invoke(&self, event: &str) -> Result<Answer, Failed> {
         let (inner, event) = (Arc::clone(&self.0), event.to_owned());
-        Ok(tokio::spawn(async move { inner.invoke(&event).await }).await??)
+        let invoked = tokio::spawn(async move {
+            inner.fates.running.fetch_add(1, Ordering::SeqCst);
+            let answer = inner.invoke(&event).await;
+            inner.fates.running.fetch_sub(1, Ordering::SeqCst);
+            answer
+        });
+        Ok(invoked.await??)
     }
 }
 
