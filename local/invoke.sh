@@ -5,9 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 function="$1" event="$2" dir=target/local
 [ -f "$event" ] || { echo "there is no event $event; there are:" >&2; ls events/*/*.json >&2; exit 2; }
-bootstrap=".aws-sam/build/${function^}Function/bootstrap"
+resource="$(sed -E 's/(^|-)([a-z])/\U\2/g' <<<"$function")Function"
+bootstrap=".aws-sam/build/$resource/bootstrap"
 [ -f "$dir/env" ] || { make --no-print-directory local-up >&2; echo "it stays up: make local-down stops it" >&2; }
-[ -f "$bootstrap" ] || { echo "there is no function $function; FN is realtime, worker, transform, ingest or orchestrator" >&2; exit 2; }
+[ -f "$bootstrap" ] || { echo "there is no function $function; FN is realtime, worker, transform, ingest, cdc, cdc-commit or orchestrator" >&2; exit 2; }
 . "$dir/env"
 aws sts get-caller-identity >/dev/null || { echo "the local AWS does not answer: make local-down, and again" >&2; exit 1; }
 weir_local="${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug/weir-local"
@@ -28,7 +29,7 @@ aws lambda get-function-configuration --function-name "weir-$function" --query E
   python3 -c '
 import json, sys
 print(json.dumps({sys.argv[1]: json.load(sys.stdin) | {"AWS_ENDPOINT_URL": sys.argv[2]}}))
-' "${function^}Function" "http://$host:4577" >"$dir/invoke-env.json"
+' "$resource" "http://$host:4577" >"$dir/invoke-env.json"
 pull=()
 docker image inspect public.ecr.aws/lambda/provided:al2023-rapid-x86_64 >/dev/null 2>&1 && pull=(--skip-pull-image)
-sam local invoke "${function^}Function" --template .aws-sam/build/invoke.yaml --event "$event" --env-vars "$dir/invoke-env.json" "${pull[@]}"
+sam local invoke "$resource" --template .aws-sam/build/invoke.yaml --event "$event" --env-vars "$dir/invoke-env.json" "${pull[@]}"

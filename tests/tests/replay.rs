@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
+use weir_hudi::{Place, Table};
 use weir_ledger::{State, Store};
-use weir_tests::function::{Function, REALTIME, failures};
-use weir_tests::{Failed, Stack};
+use weir_local::runtime::Answer;
+use weir_tests::function::{CDC, CDC_COMMIT, Function, REALTIME, failures};
+use weir_tests::hudi::{Reader, fetch};
+use weir_tests::kafka::{own_database, own_ledger};
+use weir_tests::{Failed, Stack, aws};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/realtime");
 
@@ -107,5 +112,64 @@ async fn every_event_is_answered_as_it_should_be() -> Result<(), Failed> {
     for name in &names {
         replay(&stack, &function, name).await?;
     }
+    Ok(())
+}
+
+/// Changes in the shapes of DMS and Debezium, each batch twice, and what they come to.
+#[tokio::test]
+async fn every_event_of_changes_is_answered_as_it_should_be() -> Result<(), Failed> {
+    let stack = Stack::open("replay-changes").await?;
+    let (table, _) = own_ledger(&stack).await?;
+    let (database, changes, letters) = (own_database(&stack).await?, stack.output("changes/")?, stack.run.clone());
+    aws(&["s3api", "create-bucket", "--bucket", &letters]).await?;
+    let place = changes.to_string();
+    let own = [
+        ("LEDGER_TABLE", table.as_str()),
+        ("CHANGES", &place),
+        ("DATABASE", &database),
+        ("DEAD_LETTER_BUCKET", &letters),
+        ("TABLES", "public.customers=customers"),
+        // A commit must have so much of its lease left.
+        ("LEASE_GRACE_SECONDS", "30"),
+    ];
+    let (stage, commit) = (stack.function_with(CDC, &own).await?, stack.function_with(CDC_COMMIT, &own).await?);
+    let event = |name: &str| std::fs::read_to_string(Path::new(FOLDER).join(format!("../cdc/{name}.json")));
+    let minute = Duration::from_secs(60);
+    for name in ["dms-load", "dms-changes", "empty-batch", "debezium", "poison-in-the-middle", "other-tables"] {
+        for _ in 0..2 {
+            assert_eq!(stage.invoke(&event(name)?, minute).await?, failures(&[]), "{name}");
+        }
+        if name == "dms-load" || name == "other-tables" {
+            let done = commit.invoke(&event("commit")?, minute).await?;
+            assert_eq!(done, Answer::Response(r#"{"commits":1,"busy":0,"held":0}"#.to_owned()), "{name}");
+        }
+    }
+    for function in [&stage, &commit] {
+        let Answer::Error(error) = function.invoke(&event("not-ours")?, minute).await? else {
+            return Err("what is not ours was taken".into());
+        };
+        assert!(error.contains("NotChanges") && !error.contains("hello"), "{error}");
+    }
+    let lake = std::sync::Arc::new(stack.lake.clone());
+    let place = Place { lake, at: changes.join("customers/") };
+    let verdict = Table::open(&place).await?.ok_or("there is no table")?.verify().await?;
+    assert_eq!((verdict.rows, verdict.broken), (7, vec![]));
+    let folder = tempfile::tempdir()?;
+    fetch(&place, folder.path()).await?;
+    let rows = Reader::start("rs.py", &[folder.path().to_str().ok_or("no path")?])?.ask(&json!({})).await?;
+    let told = rows.as_array().ok_or("no rows")?.iter().map(|row| {
+        let text = |name: &str| row.get(name).and_then(|text| text.as_str()).unwrap_or("-").to_owned();
+        format!("{} {} {}", text("id"), text("name"), text("gender"))
+    });
+    let expected = ["1 Ann f", "11 after m", "2 last m", "5 no gender -", "6 wrapped f", "7 Debbie f", "8 before m"];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    let kept = aws(&["s3api", "list-objects-v2", "--bucket", &letters, "--query", "Contents[].Key"]).await?;
+    assert_eq!(
+        kept.split_whitespace().count(),
+        5,
+        "no JSON, no base64, no key, no table, a value that is not said: {kept}"
+    );
+    let aside = weir_lake::list_all(&stack.lake, &changes.join("_quarantine/")).await?;
+    assert_eq!(aside.len(), 1, "a row with a time that is none");
     Ok(())
 }
