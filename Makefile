@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup binaries demo local-up kafka-up local-down invoke test bench lint audit fmt build wheel deploy clean
+.PHONY: help setup binaries demo local-up kafka-up changes-up local-down invoke test bench lint audit fmt build wheel deploy clean
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -31,6 +31,9 @@ local-up: setup binaries ## Start a local AWS, deploy the stack to it, keep it f
 
 kafka-up: setup binaries ## A real Kafka beside the local AWS (make local-up), read into tables
 	@local/kafka.sh
+
+changes-up: setup binaries ## A real PostgreSQL beside the local AWS (make local-up), its changes into Hudi tables
+	@local/changes.sh
 
 local-down: ## Stop the local AWS
 	@local/down.sh

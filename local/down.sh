@@ -4,7 +4,7 @@ cd "$(dirname "$0")/.." || exit 1
 [ -f target/local/kafka/pid ] && python3 local/kafka.py stop
 [ -f target/local/pids ] || exit 0
 while read -r pid; do
-  if { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qE 'emulator.py|weir-local'; then
+  if { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qE 'emulator.py|weir-local|relay.py'; then
     kill -- "-$pid" 2>/dev/null || kill "$pid" 2>/dev/null
   fi
 done <target/local/pids
