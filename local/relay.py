@@ -88,7 +88,7 @@ class Relay(threading.Thread):
             message = cursor.read_message()
             if message is None:
                 self.flush()
-                cursor.send_feedback(flush_lsn=self.sent_lsn, reply=True)
+                cursor.send_feedback(flush_lsn=self.sent_lsn)
                 select.select([connection], [], [], 0.05)
                 continue
             self.take(message.payload)

@@ -52,6 +52,9 @@ async fn main() -> Result<(), Failed> {
                 let done = [r#"{"batchItemFailures":[]}"#, "{}"].map(|text| Answer::Response(text.to_owned()));
                 last = match answer {
                     Answer::Response(text) if text.starts_with(r#"{"partitions":"#) => Some(text),
+                    Answer::Response(text) if text.starts_with(r#"{"commits":"#) && text.ends_with(r#""held":0}"#) => {
+                        Some(text)
+                    }
                     answer if done.contains(&answer) => None,
                     answer => return Err(format!("the function answered {answer:?}").into()),
                 };

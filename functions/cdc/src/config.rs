@@ -28,6 +28,8 @@ pub struct Config {
     pub soft_deletes: bool,
     /// `KEEP_HOURS`: how far back tables can be read.
     pub keep_ms: u64,
+    /// What base files may take while they are written, of the memory that Lambda says there is (`AWS_LAMBDA_FUNCTION_MEMORY_SIZE`).
+    pub memory_bytes: u64,
     /// `LEASE_GRACE_SECONDS`: how long a lease outlives its invocation.
     pub grace_ms: u64,
 }
@@ -57,6 +59,7 @@ impl Config {
     /// # Errors
     /// Every problem at once, a line each.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let memory_mb = get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").and_then(|mb| mb.parse().ok()).unwrap_or(0u64);
         let mut variables = Variables::new(get);
         let role = |value: &str| match value {
             "stage" => Some(Role::Stage),
@@ -100,6 +103,8 @@ impl Config {
             database,
             soft_deletes,
             keep_ms,
+            // The rest is for changes, and for looking for keys.
+            memory_bytes: memory_mb.saturating_sub(768).max(256) << 20,
             grace_ms,
         })
     }

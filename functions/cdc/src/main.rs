@@ -35,7 +35,7 @@ async fn main() -> Result<(), Error> {
         publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
         telemetry: Telemetry::new(config.role.name(), &config.stack),
         writer: Writer::of_process(&stream, now_ms()),
-        limits: Limits::default(),
+        limits: Limits { memory_bytes: config.memory_bytes, ..Limits::default() },
         memory: Memory::default(),
         config,
     });

@@ -1,4 +1,4 @@
-//! Which tables are taken, and how: `public.customers=customers,public.orders/16=orders,shop.*`.
+//! Which tables are taken, and how: `public.customers=customers,public.items/16,shop.*,-shop.audit`.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ struct Route {
     schema: String,
     /// All of the schema's, if none is named.
     table: Option<String>,
-    taken: Taken,
+    /// Nothing: the table is left out.
+    taken: Option<Taken>,
 }
 
 /// How a table is taken.
@@ -30,7 +31,7 @@ pub struct Taken {
 const MOST_BUCKETS: u32 = 1_024;
 
 impl Routes {
-    /// Reads `schema.table`, `schema.table=dataset`, `schema.table/buckets` and `schema.*`, with commas between.
+    /// Reads `schema.table`, `schema.table=dataset`, `schema.table/buckets`, `schema.*` and `-schema.table`, with commas between.
     ///
     /// # Errors
     /// Every problem, with the rule and what would be right.
@@ -52,7 +53,7 @@ impl Routes {
 
     /// The contracts that tables have.
     pub fn contracts(&self) -> impl Iterator<Item = &Contract> {
-        self.0.iter().filter_map(|route| route.taken.contract.as_deref())
+        self.0.iter().filter_map(|route| route.taken.as_ref()?.contract.as_deref())
     }
 
     /// Whether a table is taken, and how.
@@ -60,11 +61,12 @@ impl Routes {
         let fits = |route: &&Route| {
             route.schema == source.schema && route.table.as_ref().is_none_or(|table| *table == source.table)
         };
-        self.0.iter().find(fits).map(|route| &route.taken)
+        self.0.iter().find(fits).and_then(|route| route.taken.as_ref())
     }
 }
 
 fn route(rule: &str) -> Result<Route, String> {
+    let (is_taken, rule) = rule.strip_prefix('-').map_or((true, rule), |rest| (false, rest));
     let (place, dataset) = match rule.split_once('=') {
         Some((place, dataset)) => (place.trim(), Some(dataset.trim())),
         None => (rule, None),
@@ -109,7 +111,8 @@ fn route(rule: &str) -> Result<Route, String> {
             return Err(format!("the contract `{}` has several partitions, and a Hudi table has one", contract.name()));
         }
     }
-    Ok(Route { schema: schema.to_owned(), table, taken: Taken { contract: contract.map(Arc::new), buckets } })
+    let taken = is_taken.then(|| Taken { contract: contract.map(Arc::new), buckets });
+    Ok(Route { schema: schema.to_owned(), table, taken })
 }
 
 #[cfg(test)]
@@ -122,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_named_table_counts_before_its_schema() {
-        let routes = Routes::parse("public.*, public.orders=orders,shop.items/8").unwrap();
+        let routes = Routes::parse("public.*, public.orders=orders,shop.items/8,-public.audit").unwrap();
         let name = |schema: &str, table: &str| {
             routes.of(&source(schema, table)).map(|found| found.contract.as_ref().map(|it| it.name().to_owned()))
         };
@@ -131,7 +134,15 @@ mod tests {
         assert_eq!(name("shop", "items"), Some(None));
         assert_eq!(routes.of(&source("shop", "items")).unwrap().buckets, Some(8));
         assert_eq!(name("shop", "other"), None);
+        assert_eq!(name("public", "audit"), None);
         assert_eq!(name("secret", "orders"), None);
+    }
+
+    #[test]
+    fn what_the_template_shows_is_right() {
+        let template = include_str!("../../../template.yaml");
+        let shown = template.split("become Hudi tables, such as ").nth(1).unwrap().split(';').next().unwrap();
+        assert_eq!(Routes::parse(shown).unwrap().0.len(), 4, "{shown}");
     }
 
     #[test]

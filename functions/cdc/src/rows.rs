@@ -7,7 +7,7 @@ use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, new_n
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::concat::concat;
 use arrow_select::filter::filter_record_batch;
-use serde_json::json;
+use serde::Serialize;
 use weir_changes::{Entry, Keyless, Source};
 use weir_contract::{Audience, Cleaner, Contract, Verdict};
 use weir_delivery::Failure;
@@ -71,15 +71,20 @@ pub fn make(how: How<'_>, entries: &[Entry], keyless: &[Keyless]) -> Result<Made
     }
     let of_key = how.contract.of_key();
     let mut dropped = 0;
-    let (mut kept, mut batches) = (Vec::new(), Vec::new());
+    let (mut kept, mut batches, mut goes) = (Vec::new(), Vec::new(), Vec::new());
     for (contract, gone) in [(how.contract, false), (&of_key, true)] {
         let mut cleaner = Cleaner::new(contract, Audience::Tables, how.now_micros);
-        for entry in entries.iter().filter(|entry| entry.gone == gone) {
+        let some: Vec<&Entry> = entries.iter().filter(|entry| entry.gone == gone).chain(goes.drain(..)).collect();
+        for entry in some {
             let document =
                 serde_json::to_vec(&entry.row).map_err(|error| Failure::internal("Rows", error.to_string()))?;
             match cleaner.push_json(&document) {
-                Verdict::Clean => kept.push(entry),
-                Verdict::Dropped => dropped += 1,
+                Verdict::Clean => kept.push((entry, gone)),
+                // It may have been a row before.
+                Verdict::Dropped => {
+                    dropped += 1;
+                    goes.push(entry);
+                }
                 Verdict::Bad(bad) => {
                     aside.add(entry, bad.rule.name(), &bad.field, &bad.to_string(), bad.value.as_deref())?;
                 }
@@ -92,7 +97,7 @@ pub fn make(how: How<'_>, entries: &[Entry], keyless: &[Keyless]) -> Result<Made
     let keys = keys_where_there_are(&rows, &key)?;
     // Of rows whose keys are the same once they are clean the later one stays.
     let mut last: HashMap<&str, usize> = HashMap::with_capacity(keys.len());
-    for (number, (key, entry)) in keys.iter().zip(&kept).enumerate() {
+    for (number, (key, (entry, _))) in keys.iter().zip(&kept).enumerate() {
         match key.as_deref() {
             None => aside.add(entry, "key", &key_names(how), "its key, or a part of it, is empty", None)?,
             Some(key) if how.in_buckets && !has_a_bucket(key) => {
@@ -101,7 +106,8 @@ pub fn make(how: How<'_>, entries: &[Entry], keyless: &[Keyless]) -> Result<Made
             }
             Some(key) => {
                 let known = last.entry(key).or_insert(number);
-                if kept.get(*known).is_some_and(|known| known.at <= entry.at) {
+                // Rows come before those that go: a key that is the same again once it is clean did not change.
+                if kept.get(*known).is_some_and(|(known, _)| known.at < entry.at) {
                     *known = number;
                 }
             }
@@ -113,8 +119,7 @@ pub fn make(how: How<'_>, entries: &[Entry], keyless: &[Keyless]) -> Result<Made
             *stays = true;
         }
     }
-    let deletes =
-        kept.iter().zip(&stays).filter(|(_, stays)| **stays).map(|(entry, _)| entry.gone && !how.soft_deletes);
+    let deletes = kept.iter().zip(&stays).filter(|(_, stays)| **stays).map(|((_, gone), _)| *gone && !how.soft_deletes);
     let deletes = deletes.collect();
     let rows = filter_record_batch(&rows, &BooleanArray::from(stays)).map_err(broken)?;
     Ok(Made { changes: Changes { rows, deletes }, quarantine: aside.lines, bad: aside.count, dropped })
@@ -125,12 +130,12 @@ fn key_names(how: How<'_>) -> String {
 }
 
 /// Rows and keys of rows as one batch of the table's columns.
-fn together(how: How<'_>, batches: &[RecordBatch], kept: &[&Entry]) -> Result<RecordBatch, ArrowError> {
+fn together(how: How<'_>, batches: &[RecordBatch], kept: &[(&Entry, bool)]) -> Result<RecordBatch, ArrowError> {
     let schema = schema(how.contract, how.soft_deletes);
     let columns = schema.fields().iter().map(|field| -> Result<ArrayRef, ArrowError> {
         Ok(match field.name().as_str() {
-            POSITION => Arc::new(StringArray::from_iter_values(kept.iter().map(|entry| &entry.at))),
-            DELETED => Arc::new(kept.iter().map(|entry| Some(entry.gone)).collect::<BooleanArray>()),
+            POSITION => Arc::new(StringArray::from_iter_values(kept.iter().map(|(entry, _)| &entry.at))),
+            DELETED => Arc::new(kept.iter().map(|(_, gone)| Some(*gone)).collect::<BooleanArray>()),
             name => {
                 let parts = batches.iter().map(|batch| match batch.column_by_name(name) {
                     Some(column) => Arc::clone(column),
@@ -143,6 +148,17 @@ fn together(how: How<'_>, batches: &[RecordBatch], kept: &[&Entry]) -> Result<Re
     });
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     RecordBatch::try_new(schema, columns)
+}
+
+/// A change that is not in the table. Its values stay the texts that they came as, whatever numbers they are.
+#[derive(Serialize)]
+struct Line<'a> {
+    source: &'a str,
+    rule: &'a str,
+    field: &'a str,
+    reason: &'a str,
+    value: Option<&'a str>,
+    change: &'a Entry,
 }
 
 /// Changes that are not in the table.
@@ -162,15 +178,8 @@ impl Aside<'_> {
         reason: &str,
         value: Option<&str>,
     ) -> Result<(), Failure> {
-        let line = json!({
-            "source": self.source.to_string(),
-            "rule": rule,
-            "field": field,
-            "reason": reason,
-            "value": value,
-            "change": entry,
-        });
-        self.lines.extend_from_slice(line.to_string().as_bytes());
+        let line = Line { source: &self.source.to_string(), rule, field, reason, value, change: entry };
+        serde_json::to_writer(&mut self.lines, &line).map_err(|error| Failure::internal("Rows", error.to_string()))?;
         self.lines.push(b'\n');
         self.count += 1;
         Ok(())
@@ -231,6 +240,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_put_aside_keeps_its_digits_whatever_they_are() {
+        let digits = "9".repeat(400);
+        let row = format!(r#"{{"id":1,"time_stamp":"whenever","sum":{digits}.10}}"#);
+        let made = made(vec![entry("1", false, &row)], false, false);
+        assert!(String::from_utf8(made.quarantine).unwrap().contains(&format!("{digits}.10")));
+    }
+
+    fn trimmed(more: &str) -> weir_contract::Contract {
+        let fields =
+            "[[field]]\nname = \"id\"\ntype = \"string\"\ntrim = true\n[[field]]\nname = \"kind\"\ntype = \"string\"\n";
+        let text = format!("name = \"t\"\ndescription = \"d\"\nkey = [\"id\"]\n{fields}{more}");
+        weir_contract::Contract::parse("t", &text).unwrap()
+    }
+
+    #[test]
+    fn a_key_that_is_the_same_once_it_is_clean_did_not_change() {
+        let (contract, source) = (trimmed(""), source());
+        let changed =
+            Entry { before: serde_json::from_str(r#"{"id":"a "}"#).unwrap(), ..entry("7", false, r#"{"id":"a"}"#) };
+        let (left, _) = reduce(vec![changed], &["id".to_owned()]);
+        let how = How { source: &source, contract: &contract, soft_deletes: false, in_buckets: false, now_micros: 0 };
+        let made = make(how, &left, &[]).unwrap();
+        assert_eq!((made.changes.rows.num_rows(), made.changes.deletes), (1, vec![false]));
+    }
+
+    #[test]
+    fn a_row_that_the_contract_drops_goes() {
+        let (contract, source) = (trimmed("[[drop]]\nfield = \"kind\"\nequals = [\"test\"]\n"), source());
+        let how = How { source: &source, contract: &contract, soft_deletes: false, in_buckets: false, now_micros: 0 };
+        let made = make(how, &[entry("7", false, r#"{"id":"a","kind":"test"}"#)], &[]).unwrap();
+        assert_eq!((made.changes.deletes, made.dropped), (vec![true], 1));
+    }
+
+    #[test]
     fn rows_that_go_may_stay_marked() {
         let Made { changes, .. } =
             made(vec![entry("1", true, r#"{"id":1}"#), entry("2", false, r#"{"id":2}"#)], true, false);
@@ -241,7 +284,7 @@ mod tests {
 
     #[test]
     fn keys_that_no_row_can_have_are_put_aside() {
-        let contract = weir_contract::Contract::parse("t", "name = \"t\"\ndescription = \"d\"\nkey = [\"id\"]\n[[field]]\nname = \"id\"\ntype = \"string\"\ntrim = true\n").unwrap();
+        let contract = trimmed("");
         let entries = vec![
             entry("1", false, r#"{"id":" "}"#),
             entry("2", false, r#"{"id":"a:b"}"#),

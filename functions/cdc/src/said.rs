@@ -140,7 +140,8 @@ impl ControlCame<'_> {
     /// Whether rows are gone by it that no message names.
     fn empties(&self) -> bool {
         let word = self.0.operation.to_ascii_lowercase();
-        word == "t" || word.contains("drop-table") || word.contains("droptable") || word.contains("truncate")
+        word == "t"
+            || ["drop-table", "droptable", "rename-table", "renametable", "truncate"].iter().any(|it| word.contains(it))
     }
 }
 
@@ -209,6 +210,32 @@ impl Event for StagedGone<'_> {
 
     fn metrics(&self) -> Vec<Metric> {
         vec![Metric::count("StagedGone", 1)]
+    }
+}
+
+/// What waits, when the committer comes.
+pub struct Due {
+    /// Tables that have something staged and may be tried.
+    pub tables: usize,
+    /// How long the one has been waiting that waits for longest, in milliseconds.
+    pub age_ms: u64,
+}
+
+impl Event for Due {
+    fn level(&self) -> Level {
+        Level::Info
+    }
+
+    fn message(&self) -> String {
+        format!("{} tables have changes staged.", self.tables)
+    }
+
+    fn facts(&self) -> Value {
+        json!({"tables": self.tables, "age_ms": self.age_ms})
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![Metric::new("StagedAge", self.age_ms as f64, Unit::Milliseconds)]
     }
 }
 

@@ -107,15 +107,20 @@ pub fn write(lines: &[Line]) -> Result<Bytes, Failure> {
     encoder.finish().map(Bytes::from).map_err(broken)
 }
 
-/// A file's lines. `at` is where it lies, for messages.
+/// A file's lines, and how many bytes they are. `at` is where it lies, for messages.
 ///
 /// # Errors
 /// `Staged`: it is none of ours, or broken.
-pub fn read(bytes: &[u8], at: &Location) -> Result<Vec<Line>, Failure> {
+pub fn read(bytes: &[u8], at: &Location) -> Result<(Vec<Line>, u64), Failure> {
     let broken = |error: io::Error| Failure::internal("Staged", format!("{at} can't be read: {error}"));
     let decoder = BufReader::new(zstd::Decoder::new(bytes).map_err(broken)?);
-    let line = |line: io::Result<String>| serde_json::from_str(&line?).map_err(io::Error::from);
-    decoder.lines().map(|text| line(text).map_err(broken)).collect()
+    let (mut lines, mut size) = (Vec::new(), 0);
+    for text in decoder.lines() {
+        let text = text.map_err(broken)?;
+        size += text.len() as u64;
+        lines.push(serde_json::from_str(&text).map_err(|error| broken(error.into()))?);
+    }
+    Ok((lines, size))
 }
 
 #[cfg(test)]
@@ -176,7 +181,7 @@ mod tests {
         let bytes = write(&[line, definition]).unwrap();
         let at = root().join("x");
         let back: Vec<String> =
-            read(&bytes, &at).unwrap().iter().map(|line| serde_json::to_string(line).unwrap()).collect();
+            read(&bytes, &at).unwrap().0.iter().map(|line| serde_json::to_string(line).unwrap()).collect();
         assert_eq!(back, [text, r#"{"definition":{"columns":{},"primary-key":[]}}"#]);
         assert!(read(b"no file", &at).unwrap_err().reason.contains("_staged/x"));
         let broken = bytes.slice(..bytes.len() / 2);

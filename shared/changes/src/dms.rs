@@ -73,10 +73,14 @@ pub(crate) fn read(members: &BTreeMap<String, &RawValue>, at: At<'_>) -> Result<
         record: metadata.transaction_record_id,
         ..Place::new(phase, at)
     };
-    let changed = row(members.get("data"), "data")?;
+    let (mut changed, mut before) =
+        (row(members.get("data"), "data")?, row(members.get("before-image"), "before-image")?);
+    if operation == Operation::Delete && changed.is_empty() {
+        // All that was known of it.
+        changed = std::mem::take(&mut before);
+    }
     if changed.is_empty() {
         return Err(Unreadable(format!("`data` has no member of a row of {source}")));
     }
-    let before = row(members.get("before-image"), "before-image")?;
     Ok(Message::Change(Change { source, operation, row: changed, before, place }))
 }

@@ -14,11 +14,12 @@ mod table;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 pub use place::{At, Phase, Place};
 pub use reduce::{Entry, Keyless, reduce};
-pub use table::{contract_of, inferred, table_name};
+pub use table::{contract_of, inferred, plain_name, table_name};
 
 /// One message of a change stream.
 #[derive(Debug, Clone)]
@@ -131,8 +132,8 @@ pub fn read(bytes: &[u8], at: At<'_>) -> Result<Option<Message>, Unreadable> {
     if bytes.trim_ascii().is_empty() || bytes.trim_ascii() == b"null" {
         return Ok(None);
     }
-    let members: BTreeMap<String, &RawValue> =
-        serde_json::from_slice(bytes).map_err(|error| Unreadable(format!("it is no JSON object: {error}")))?;
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes)
+        .map_err(|error| Unreadable(format!("it is no JSON object: {}", place_of(&error))))?;
     match (members.get("metadata"), members.get("payload"), members.get("op")) {
         (Some(_), _, _) => dms::read(&members, at).map(Some),
         (None, Some(payload), _) if payload.get() == "null" => Ok(None),
@@ -148,7 +149,23 @@ pub fn read(bytes: &[u8], at: At<'_>) -> Result<Option<Message>, Unreadable> {
 }
 
 fn member<'a, T: serde::Deserialize<'a>>(value: &'a RawValue, name: &str) -> Result<T, Unreadable> {
-    serde_json::from_str(value.get()).map_err(|error| Unreadable(format!("`{name}` is not as expected: {error}")))
+    serde_json::from_str(value.get())
+        .map_err(|error| Unreadable(format!("`{name}` is not as expected: {}", place_of(&error))))
+}
+
+/// What is wrong, and where: not the parser's words, which show values.
+fn place_of(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if text.starts_with("missing field") {
+        return text;
+    }
+    let what = match error.classify() {
+        Category::Syntax => "broken JSON",
+        Category::Eof => "it ends too early",
+        Category::Data => "a value of another type",
+        Category::Io => "unreadable",
+    };
+    format!("{what} at line {}, column {}", error.line(), error.column())
 }
 
 /// A row; null is one without members.

@@ -35,7 +35,7 @@ fn type_of(column: &ColumnDefinition) -> String {
 }
 
 /// Lowercase letters, digits and `_`, beginning with a letter: what Glue and every reader take.
-fn plain_name(name: &str) -> String {
+pub fn plain_name(name: &str) -> String {
     let lower = name.to_lowercase();
     let plain: String = lower.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     if plain.starts_with(|c: char| c.is_ascii_lowercase()) { plain } else { format!("c{plain}") }
@@ -50,12 +50,12 @@ pub fn table_name(source: &Source) -> String {
     })
 }
 
-/// The column of a member that no definition has, by its values: truth values, whole numbers, or text, which holds everything.
+/// The column of a member that no definition has, by its values: truth values, or text, which holds everything. Whole numbers may have
+/// digits behind the point in the next row.
 pub fn inferred<'a>(values: impl IntoIterator<Item = &'a RawValue>) -> ColumnDefinition {
     let kind_of = |value: &RawValue| match value.get() {
         "null" => None,
         "true" | "false" => Some("BOOLEAN"),
-        number if number.parse::<i64>().is_ok() => Some("INT8"),
         _ => Some("STRING"),
     };
     let kinds: BTreeSet<&str> = values.into_iter().filter_map(kind_of).collect();
@@ -158,7 +158,7 @@ mod tests {
             let values: Vec<_> = values.iter().map(|text| RawValue::from_string((*text).to_owned()).unwrap()).collect();
             inferred(values.iter().map(AsRef::as_ref)).kind
         };
-        assert_eq!(kind(&["1", "null", "-7"]), "INT8");
+        assert_eq!(kind(&["1", "null", "-7"]), "STRING");
         assert_eq!(kind(&["true", "false"]), "BOOLEAN");
         assert_eq!(kind(&["1", "true"]), "STRING");
         assert_eq!(kind(&["1.5"]), "STRING", "as many digits as it has");

@@ -97,6 +97,8 @@ fn tombstones_say_nothing() {
 #[test]
 fn what_is_no_message_is_named() {
     assert!(refused("[1]").contains("no JSON object"));
+    let private = [r#""secret""#.to_owned(), LOAD.replace(r#""data":{"#, r#""data":"secret","x":{"#)];
+    assert!(private.iter().all(|text| !refused(text).contains("secret")), "values are nobody's to log");
     assert!(refused(r#"{"id":1}"#).contains("neither `metadata`"));
     assert!(refused(r#"{"data":{"id":1},"metadata":{"operation":"insert"}}"#).contains("table-name"));
     assert!(refused(&UPDATE.replace(r#""update""#, r#""upsert""#)).contains("`upsert` is no operation"));

@@ -329,16 +329,9 @@ impl Memory {
         Self { permits: Semaphore::new(all as usize), all }
     }
 
-    /// Waits until so much is free.
+    /// Waits until so much is free; what takes more than there is goes alone.
     async fn hold(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Failure> {
-        let needed = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).max(1);
-        if needed > self.all {
-            let reason = format!(
-                "a file group takes {needed} MB to be written again, and {} are allowed: give the writer more memory, or its table smaller files",
-                self.all
-            );
-            return Err(Failure::user("HudiMemory", reason));
-        }
+        let needed = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.all);
         self.permits.acquire_many(needed).await.map_err(|error| Failure::internal("Memory", error.to_string()))
     }
 }

@@ -7,12 +7,19 @@ use futures::{StreamExt, TryStreamExt};
 use weir_changes::{Entry, Source, TableDefinition};
 use weir_delivery::Failure;
 use weir_lake::ObjectInfo;
+use weir_ledger::backlog::Backlog;
 
 use crate::Cdc;
 use crate::staged::{Line, Name, folder, read};
 
-/// So many bytes of staged files go into one commit at most; they are some eight times that as JSON, and more in memory.
+/// So many bytes of staged files go into one commit at most.
 const MOST_BYTES: u64 = 8 << 20;
+
+/// And so many of their lines' bytes, a file more or less: in memory they are several times that. Rows of nothing compress well.
+const MOST_JSON: u64 = 64 << 20;
+
+/// And so many files: each is a request.
+const MOST_FILES: usize = 2_000;
 
 /// Files that are read at a time.
 const AT_ONCE: usize = 8;
@@ -39,6 +46,15 @@ pub struct Drained {
     pub gone: Vec<String>,
 }
 
+/// How far each shard was ever noted: a table that went back is behind what was in it before.
+fn noted(backlog: &Backlog) -> impl Iterator<Item = (&str, &str)> {
+    let settled = backlog.covered.keys().filter(|shard| !backlog.staged.contains_key(*shard));
+    backlog.staged.keys().chain(settled).filter_map(|shard| {
+        let upto = backlog.staged.get(shard).into_iter().chain(backlog.covered.get(shard)).max()?;
+        Some((shard.as_str(), upto.as_str()))
+    })
+}
+
 /// Files in the order in which they are taken, as many as one commit takes: the oldest first, those of a shard as its numbers go.
 fn chosen(mut shards: Vec<Vec<(Name, ObjectInfo)>>, most_bytes: u64) -> (Vec<(Name, ObjectInfo)>, bool) {
     for files in &mut shards {
@@ -57,61 +73,100 @@ fn chosen(mut shards: Vec<Vec<(Name, ObjectInfo)>>, most_bytes: u64) -> (Vec<(Na
         bytes += object.size;
         bytes > most_bytes && !is_first
     });
+    let enough = enough.or((all.len() > MOST_FILES).then_some(MOST_FILES)).map(|enough| enough.min(MOST_FILES));
     let rest = enough.map(|enough| all.split_off(enough));
     (all, rest.is_some())
 }
 
 impl Cdc {
-    /// Reads what is staged of a table behind `covered`, up to what was noted: what is noted is there, and all before it of its shard,
-    /// whatever a listing shows of what is being written just now.
+    /// Reads what is staged of a table behind `covered`, up to what was noted, now or ever: what is noted is there, and all before it of its
+    /// shard, whatever a listing shows of what is being written just now.
     pub(crate) async fn drain(
         &self,
         source: &Source,
         covered: &Positions,
-        noted: &Positions,
+        backlog: &Backlog,
     ) -> Result<Drained, Failure> {
-        let (mut shards, mut gone) = (Vec::new(), Vec::new());
-        for (shard, upto) in noted {
+        let mut drained = Drained::default();
+        let mut shards = Vec::new();
+        for (shard, upto) in noted(backlog) {
             let from = covered.get(shard).map_or("", String::as_str);
-            if from >= upto.as_str() {
+            if from >= upto {
                 continue;
             }
             let files = self.files_of(source, shard, from, upto).await?;
-            if files.is_empty() {
-                gone.push(shard.clone());
+            // What was noted first of it is not there any more: none of it, or what is there begins behind it.
+            let first = backlog.oldest.get(shard).filter(|first| from < first.as_str());
+            let begins = files.first().map(|(name, _)| &name.last);
+            if begins.is_none_or(|begins| first.is_some_and(|first| begins > first)) {
+                drained.gone.push(shard.to_owned());
+            }
+            if begins.is_none() {
+                drained.upto.insert(shard.to_owned(), upto.to_owned());
             }
             shards.push(files);
         }
         let (files, more) = chosen(shards, MOST_BYTES);
-        let mut reads: Vec<BoxFuture<'_, Result<Vec<Line>, Failure>>> = Vec::new();
-        for (_, object) in &files {
-            reads.push(Box::pin(async move {
-                let bytes = self.lake.get(&object.location, Some(&object.etag), 0, object.size).await?;
-                read(&bytes, &object.location)
-            }));
+        drained.more = more;
+        drained.oldest_ms = files.first().map(|(_, object)| object.modified_ms);
+        let mut reads: Vec<BoxFuture<'_, Result<_, Failure>>> = Vec::new();
+        for (name, object) in files {
+            reads.push(Box::pin(async move { Ok((name, self.lines_of(&object).await?)) }));
         }
-        let read: Vec<Vec<Line>> = futures::stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
-        let mut drained = Drained {
-            files: files.len(),
-            oldest_ms: files.first().map(|(_, object)| object.modified_ms),
-            more,
-            upto: gone.iter().filter_map(|shard| Some((shard.clone(), noted.get(shard)?.clone()))).collect(),
-            gone,
-            ..Drained::default()
-        };
-        for line in read.into_iter().flatten() {
-            match line {
-                Line::Change(entry) => drained.entries.push(entry),
-                Line::Definition(definition) => drained.definition = Some(definition),
+        let mut reads = futures::stream::iter(reads).buffered(AT_ONCE);
+        let mut json = 0;
+        while let Some((name, (lines, size))) = reads.try_next().await? {
+            if json > MOST_JSON {
+                drained.more = true;
+                break;
             }
-        }
-        for (name, _) in files {
+            json += size;
+            drained.files += 1;
+            for line in lines {
+                match line {
+                    Line::Change(entry) => drained.entries.push(entry),
+                    Line::Definition(definition) => drained.definition = Some(definition),
+                }
+            }
             let upto = drained.upto.entry(name.shard).or_default();
             if *upto < name.last {
                 *upto = name.last;
             }
         }
         Ok(drained)
+    }
+
+    /// What is said first of how a table is, of all that is staged: for one that nothing is known of yet.
+    pub(crate) async fn first_definition(
+        &self,
+        source: &Source,
+        covered: &Positions,
+        backlog: &Backlog,
+    ) -> Result<Option<TableDefinition>, Failure> {
+        for (shard, upto) in noted(backlog) {
+            let mut from = covered.get(shard).cloned().unwrap_or_default();
+            while from.as_str() < upto {
+                let files = self.files_of(source, shard, &from, upto).await?;
+                let Some((last, _)) = files.last() else { break };
+                from.clone_from(&last.last);
+                for (_, object) in &files {
+                    let (lines, _) = self.lines_of(object).await?;
+                    let said = lines.into_iter().find_map(|line| match line {
+                        Line::Definition(definition) => Some(definition),
+                        Line::Change(_) => None,
+                    });
+                    if said.is_some() {
+                        return Ok(said);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn lines_of(&self, object: &ObjectInfo) -> Result<(Vec<Line>, u64), Failure> {
+        let bytes = self.lake.get(&object.location, Some(&object.etag), 0, object.size).await?;
+        read(&bytes, &object.location)
     }
 
     async fn files_of(

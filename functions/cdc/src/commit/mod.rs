@@ -23,11 +23,11 @@ use weir_telemetry::{Trouble, Visit};
 
 use crate::Cdc;
 use crate::routes::Taken;
-use crate::said::{Committed, TableHeld};
+use crate::said::{Committed, Due, TableHeld};
 use crate::staged::source_of;
 
 /// Tables that are looked for at a time.
-const DUE_AT_ONCE: usize = 50;
+const DUE_AT_ONCE: usize = 500;
 
 /// With less time than this no commit is begun: what a large one takes. Of a short invocation it is half.
 const RESERVE_MS: u64 = 45_000;
@@ -56,6 +56,11 @@ impl Cdc {
         let reserve_ms = RESERVE_MS.min(visit.deadline_ms.saturating_sub(visit.now_ms()) / 2);
         loop {
             let due = self.backlogs.due_backlogs(visit.now_ms(), DUE_AT_ONCE).await?;
+            if seen.is_empty() {
+                let since = due.iter().filter_map(|backlog| backlog.since_ms).min();
+                let age_ms = since.map_or(0, |since| visit.now_ms().saturating_sub(since));
+                self.say(visit, &Due { tables: due.len(), age_ms });
+            }
             let due: Vec<Backlog> = due.into_iter().filter(|backlog| seen.insert(backlog.name.clone())).collect();
             if due.is_empty() {
                 return Ok(report);
@@ -112,10 +117,14 @@ impl Cdc {
             }
             let round = self.commit_round(place, source, taken, &backlog, lease, visit).await?;
             commits += u64::from(round.commit.is_some());
-            let settled = |backlog: &Backlog| settle(backlog, &round.positions, visit.now_ms());
+            let settled = |backlog: &Backlog| settle(backlog, &round.positions, &place.at.to_string(), visit.now_ms());
             change(self.backlogs.as_ref(), &self.writer, &backlog, settled).await?;
             if let Some(commit) = &round.commit {
                 self.say(visit, &Committed { source, commit });
+            }
+            // What was staged meanwhile is the next minute's: each commit writes files again.
+            if !round.more {
+                break;
             }
         }
         Ok(commits)
@@ -132,7 +141,7 @@ impl Cdc {
         self.say(visit, &TableHeld { table: &backlog.name, failure, is_quiet });
         if !is_quiet {
             let notice = Notice {
-                what: "commit changes".to_owned(),
+                what: format!("commit changes of {}", backlog.name),
                 place: backlog.name.clone(),
                 failure: failure.clone(),
                 job_id: None,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use weir_alerts::Notice;
-use weir_changes::{Entry, Source, TableDefinition, contract_of, inferred, reduce};
+use arrow_schema::{DataType, Schema};
+use weir_alerts::{Notice, notify_surely};
+use weir_changes::{ColumnDefinition, Entry, Source, TableDefinition, contract_of, inferred, plain_name, reduce};
 use weir_contract::Contract;
 use weir_delivery::Failure;
 use weir_hudi::settings::Settings;
@@ -29,6 +30,8 @@ pub(crate) struct Round {
     pub(crate) positions: Positions,
     /// What was committed, if anything was.
     pub(crate) commit: Option<Done>,
+    /// Whether there was more than one commit takes.
+    pub(crate) more: bool,
 }
 
 /// A commit.
@@ -72,15 +75,29 @@ impl Cdc {
         };
         own.is_of(source)?;
         let covered = if own.positions.is_empty() { &backlog.covered } else { &own.positions };
-        let drained = self.drain(source, covered, &backlog.staged).await?;
+        if table.is_none() && backlog.at.as_ref().is_some_and(|at| *at != place.at.to_string()) {
+            let reason = format!(
+                "the changes of {source} so far are in {}, and would go to {} from now on: set ChangeTables as it was, or load the table anew (docs/changes.md says how)",
+                backlog.at.as_deref().unwrap_or_default(),
+                place.at
+            );
+            return Err(Failure::user("OtherPlace", reason));
+        }
+        let drained = self.drain(source, covered, backlog).await?;
         self.tell_of_gone(source, &drained, visit).await;
         let mut positions = covered.clone();
         positions.extend(drained.upto);
         if drained.files == 0 {
-            return Ok(Round { positions, commit: None });
+            return Ok(Round { positions, commit: None, more: false });
         }
-        own = Own { source: Some(source.to_string()), positions, definition: drained.definition.or(own.definition) };
-        let (contract, entries) = self.by_columns(source, taken, drained.entries, &mut own.definition, visit)?;
+        let mut definition = drained.definition.or(own.definition);
+        if definition.is_none() && taken.contract.is_none() && drained.more {
+            definition = self.first_definition(source, &positions, backlog).await?;
+        }
+        own = Own { source: Some(source.to_string()), positions, definition };
+        let kept = table.as_ref().map(|table| Arc::clone(&table.schema));
+        let (contract, entries) =
+            self.by_columns(source, taken, drained.entries, &mut own.definition, kept.as_deref(), visit)?;
         let key: Vec<String> = contract.key().iter().map(|name| (*name).to_owned()).collect();
         let (entries, keyless) = reduce(entries, &key);
         let in_buckets = table.as_ref().map_or(taken.buckets, |table| table.settings.buckets).is_some();
@@ -89,14 +106,11 @@ impl Cdc {
         let Made { changes, quarantine, bad, dropped } = make(how, &entries, &keyless)?;
         let name = table_name(source, taken);
         let members = own.write()?;
-        if bad > 0 {
-            self.put_aside(&name, &members, quarantine).await?;
-        }
         let table = match table {
             Some(table) => table,
             None => {
                 let settings = Settings {
-                    name,
+                    name: name.clone(),
                     database: self.config.database.clone(),
                     key: key.clone(),
                     ordering: POSITION.to_owned(),
@@ -111,6 +125,9 @@ impl Cdc {
         is_as_agreed(&table, &contract, &key)?;
         let prepared = table.prepare(&changes, &self.memory.keys, &self.limits).await?;
         self.show(place, &table.settings, &prepared, &source.to_string()).await?;
+        if bad > 0 {
+            self.put_aside(&name, &members, quarantine).await?;
+        }
         let counts = prepared.counts;
         // One of nothing but late changes is a commit, too: the table says how far it has come.
         let committed = table.write(prepared, &members, lease, &self.limits, visit.clock).await?;
@@ -127,17 +144,18 @@ impl Cdc {
             lag_ms: drained.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest)),
             ms: now_ms.saturating_sub(begun_ms),
         };
-        Ok(Round { positions: own.positions, commit: Some(done) })
+        Ok(Round { positions: own.positions, commit: Some(done), more: drained.more })
     }
 
     /// The table's contract, and changes with its names. Without one that somebody wrote, members that no definition has become columns,
-    /// and the definition has them from then on.
+    /// and the definition has them from then on. `kept`: the columns that the table has by now.
     fn by_columns(
         &self,
         source: &Source,
         taken: &Taken,
         entries: Vec<Entry>,
         definition: &mut Option<TableDefinition>,
+        kept: Option<&Schema>,
         visit: &Visit,
     ) -> Result<(Arc<Contract>, Vec<Entry>), Failure> {
         let contract = match &taken.contract {
@@ -147,10 +165,11 @@ impl Cdc {
                     let reason = format!(
                         "nothing says how {source} is: let the capture send its definition (DMS: IncludeControlDetails and IncludeTableAlterOperations), or name a contract for it"
                     );
-                    return Err(Failure::user("NoDefinition", reason));
+                    // It may be under way, on another shard.
+                    return Err(Failure::passing("NoDefinition", reason));
                 };
-                extend(known, &entries);
-                let contract = contract_of(source, known);
+                extend(known, &entries, kept);
+                let contract = contract_of(source, &as_kept(known, kept));
                 let contract = contract
                     .map_err(|error| Failure::user("NoContract", format!("{source} can't be a table: {error}")))?;
                 if contract.key().is_empty() {
@@ -200,27 +219,59 @@ impl Cdc {
     async fn tell_of_gone(&self, source: &Source, drained: &Drained, visit: &Visit) {
         for shard in &drained.gone {
             self.say(visit, &StagedGone { source, shard });
-            let reason = format!("changes of {source} were staged, and are gone: nothing is there of {shard}");
+            let reason = format!("changes of {source} were staged, and are gone, all or some of them: {shard}");
             let notice = Notice {
-                what: "read staged changes".to_owned(),
+                what: format!("read staged changes of {source}"),
                 place: source.to_string(),
                 failure: Failure::internal("StagedGone", reason),
                 job_id: None,
                 next_step: "Load the table anew (docs/changes.md says how). They may have been deleted, or have waited longer than ChangesStagedDays.".to_owned(),
             };
-            self.tell(&notice, visit).await;
+            // Nobody will find out again.
+            if let Err(failure) = notify_surely(self.publisher.as_ref(), &notice).await {
+                self.say(visit, &Trouble { doing: "publish an alert", failure: &failure });
+            }
         }
     }
 }
 
-/// Members that no definition has become columns.
-fn extend(definition: &mut TableDefinition, entries: &[Entry]) {
+/// How a definition would say a column that the table has; nothing if it has none.
+fn said(schema: Option<&Schema>, name: &str) -> Option<ColumnDefinition> {
+    let field = schema?.field_with_name(&plain_name(name)).ok()?;
+    let (kind, digits) = match field.data_type() {
+        DataType::Boolean => ("BOOLEAN", None),
+        DataType::Int32 => ("INT4", None),
+        DataType::Int64 => ("INT8", None),
+        DataType::Float32 | DataType::Float64 => ("REAL8", None),
+        DataType::Date32 => ("DATE", None),
+        DataType::Timestamp(..) => ("DATETIME", None),
+        DataType::Decimal128(precision, scale) => ("NUMERIC", Some((*precision, *scale))),
+        _ => ("STRING", None),
+    };
+    let (precision, scale) = digits.map(|(p, s)| (u32::from(p), u32::try_from(s).unwrap_or(0))).unzip();
+    Some(ColumnDefinition { kind: kind.to_owned(), nullable: true, precision, scale })
+}
+
+/// A definition, but for columns that the table has as text: they stay so, whatever they are said to be. They were seen before they were said.
+fn as_kept(definition: &TableDefinition, kept: Option<&Schema>) -> TableDefinition {
+    let mut definition = definition.clone();
+    for (name, column) in &mut definition.columns {
+        if let Some(text) = said(kept, name).filter(|said| said.kind == "STRING") {
+            *column = text;
+        }
+    }
+    definition
+}
+
+/// Members that the definition does not have, or not any more, become columns: as the table has them, or by their values.
+fn extend(definition: &mut TableDefinition, entries: &[Entry], kept: Option<&Schema>) {
     let members = entries.iter().filter(|entry| !entry.gone).flat_map(|entry| entry.row.keys());
     let unknown: std::collections::BTreeSet<&String> =
         members.filter(|member| !definition.columns.contains_key(*member)).collect();
     for member in unknown {
         let values = entries.iter().filter_map(|entry| entry.row.get(member)).map(AsRef::as_ref);
-        definition.columns.insert(member.clone(), inferred(values));
+        let column = said(kept, member).unwrap_or_else(|| inferred(values));
+        definition.columns.insert(member.clone(), column);
     }
 }
 

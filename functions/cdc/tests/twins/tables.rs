@@ -52,12 +52,12 @@ async fn a_table_is_made_of_its_definition_and_widens_with_it() {
     let table = world.table("public_people").await;
     let kind = |name: &str| table.schema.field_with_name(name).unwrap().data_type().clone();
     let kinds = ["id", "sum", "ok", "visits"].map(kind);
-    assert_eq!(kinds, [DataType::Int64, DataType::Utf8, DataType::Boolean, DataType::Int64]);
+    assert_eq!(kinds, [DataType::Int64, DataType::Utf8, DataType::Boolean, DataType::Utf8], "what is not said is text");
     assert_eq!(world.rows("public_people", None).await.keys().copied().collect::<Vec<_>>(), [1, 5_000_000_000]);
     let shown = world.catalog.table("public_people").unwrap();
     assert_eq!(shown.format, Format::Hudi);
     let types: Vec<_> = shown.columns.iter().filter(|(name, _)| ["id", "visits"].contains(&name.as_str())).collect();
-    assert_eq!(types.iter().map(|(_, kind)| kind.as_str()).collect::<Vec<_>>(), ["bigint", "bigint"]);
+    assert_eq!(types.iter().map(|(_, kind)| kind.as_str()).collect::<Vec<_>>(), ["bigint", "string"]);
     // As of the first commit it is what it was.
     let then = table.view.timeline.commits().nth(1).cloned().unwrap();
     assert_eq!(world.rows("public_people", Some(&then)).await.len(), 1);
@@ -72,13 +72,19 @@ async fn a_table_that_is_held_holds_back_no_other() {
     let report = world.commit(&alive()).await.unwrap();
     assert_eq!((report.commits, report.held), (1, 1));
     assert_eq!(world.table("customers").await.rows(None).await.unwrap().len(), 1);
+    // Not tried again at once, and told if it lasts: its definition may be under way.
+    assert_eq!(world.commit(&alive()).await.unwrap().held, 0);
+    assert_eq!(world.told.all(), Vec::<String>::new());
+    for _ in 0..2 {
+        pass(100_000);
+        assert_eq!(world.commit(&alive()).await.unwrap().held, 1);
+    }
     let told = world.told.all();
     assert!(
         told.len() == 1 && told[0].contains("public.mystery") && told[0].contains("IncludeTableAlterOperations"),
         "{told:?}"
     );
-    // Not tried again at once; and once its definition comes, nothing of it is missing.
-    assert_eq!(world.commit(&alive()).await.unwrap().held, 0);
+    // Once it comes, nothing is missing.
     let control = json!({"control": {"table-def": {"columns": {"id": {"type": "INT32", "nullable": false}}, "primary-key": ["id"]}},
         "metadata": {"operation": "create-table", "record-type": "control", "schema-name": "public", "table-name": "mystery"}});
     send(&world, 10, &[control]).await;
@@ -207,4 +213,128 @@ async fn two_sources_of_one_table_are_refused() {
     assert_eq!((report.commits, report.held), (0, 1));
     assert!(world.told.all()[0].contains("OtherSource"), "{:?}", world.told.all());
     assert_eq!(world.rows("public_line_items", None).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_column_that_goes_stays_as_it_was() {
+    let world = World::new("public.*", false);
+    let row = |id: u64, more: Value| {
+        let mut row = json!({"id": id, "name": "a"});
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        message("insert", "people", row)
+    };
+    let money = json!({"type": "NUMERIC", "precision": 12, "scale": 2});
+    let mut with = definition(&[("at", "DATETIME")]);
+    with["control"]["table-def"]["columns"]["price"] = money;
+    send(&world, 1, &[with, row(1, json!({"price": 1.5, "at": "2024-05-01T00:00:00Z"}))]).await;
+    world.settle(&alive()).await;
+    // In one commit: rows that still have them, and that they are gone; on another shard what comes of it may be behind.
+    send(
+        &world,
+        10,
+        &[row(2, json!({"price": 2.5, "at": null})), definition(&[]), row(3, json!({"at": "2024-05-02T00:00:00Z"}))],
+    )
+    .await;
+    pass(60_000);
+    world.settle(&alive()).await;
+    assert_eq!(world.rows("public_people", None).await.len(), 3);
+    let table = world.table("public_people").await;
+    let kind = |name: &str| table.schema.field_with_name(name).unwrap().data_type().clone();
+    assert_eq!(kind("price"), DataType::Decimal128(12, 2));
+    assert!(matches!(kind("at"), DataType::Timestamp(..)));
+    assert_eq!(world.keys("s3://tables/changes/_quarantine/").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_column_that_comes_before_it_is_said_is_text_and_stays_so() {
+    let world = World::new("public.*", false);
+    send(&world, 1, &[definition(&[]), message("insert", "people", json!({"id": 1, "name": "a", "at": "2024-05-01"}))])
+        .await;
+    world.settle(&alive()).await;
+    send(
+        &world,
+        10,
+        &[
+            definition(&[("at", "DATE")]),
+            message("insert", "people", json!({"id": 2, "name": "b", "at": "2024-05-02"})),
+        ],
+    )
+    .await;
+    pass(60_000);
+    world.settle(&alive()).await;
+    assert_eq!(world.rows("public_people", None).await.len(), 2);
+}
+
+#[tokio::test]
+async fn staged_changes_that_are_gone_in_part_are_said() {
+    let world = World::new("public.customers=customers", false);
+    for id in 1..4 {
+        send(&world, id, &[message("insert", "customers", json!({"id": id, "name": "a"}))]).await;
+    }
+    let first = world.keys("s3://tables/changes/_staged/").await[0].clone();
+    let at = weir_command::Location::parse(&format!("s3://tables/{first}")).unwrap();
+    weir_lake::Lake::delete(&*world.lake, &[at]).await.unwrap();
+    world.settle(&alive()).await;
+    assert_eq!(world.rows("customers", None).await.keys().copied().collect::<Vec<_>>(), [2, 3]);
+    let told = world.told.all();
+    assert!(told.len() == 1 && told[0].contains("StagedGone"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_table_that_went_back_is_brought_forward() {
+    let world = World::new("public.customers=customers", false);
+    let alive = alive();
+    let row = |id: u64| Sent {
+        sequence: id,
+        data: message("insert", "customers", json!({"id": id, "name": "a"})).to_string(),
+    };
+    for (shard, id) in [(0, 1), (1, 2), (0, 3), (1, 4)] {
+        world.deliver(&alive, shard, &[row(id)]).await.unwrap();
+        pass(60_000);
+        world.settle(&alive).await;
+    }
+    // Its last two commits are taken back, as a restore does.
+    let commits: Vec<_> = world.table("customers").await.view.timeline.commits().rev().take(2).cloned().collect();
+    for instant in &commits {
+        for key in world.keys("s3://tables/changes/customers/").await {
+            if key.contains(&instant.to_string()) {
+                let at = weir_command::Location::parse(&format!("s3://tables/{key}")).unwrap();
+                weir_lake::Lake::delete(&*world.lake, &[at]).await.unwrap();
+            }
+        }
+    }
+    assert_eq!(world.rows("customers", None).await.keys().copied().collect::<Vec<_>>(), [1, 2]);
+    // Anything new of it, on one shard, brings the other along.
+    world.deliver(&alive, 0, &[row(5)]).await.unwrap();
+    world.settle(&alive).await;
+    assert_eq!(world.rows("customers", None).await.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_table_does_not_begin_anew_elsewhere_by_itself() {
+    let world = World::new("public.*", false);
+    send(&world, 1, &[definition(&[]), message("insert", "people", json!({"id": 1, "name": "a"}))]).await;
+    world.settle(&alive()).await;
+    let world = World { tables: "public.people=customers", ..world };
+    send(&world, 10, &[message("insert", "people", json!({"id": 2, "name": "b"}))]).await;
+    let report = world.commit(&alive()).await.unwrap();
+    assert_eq!((report.commits, report.held), (0, 1));
+    assert!(world.told.all()[0].contains("ChangeTables as it was"), "{:?}", world.told.all());
+}
+
+#[tokio::test]
+async fn what_comes_while_a_table_is_committed_is_the_next_minutes() {
+    let world = Arc::new(World::new("public.customers=customers", false));
+    let row = |id: u64| message("insert", "customers", json!({"id": id, "name": "a"}));
+    send(&world, 1, &[row(1)]).await;
+    let fate = alive();
+    fate.stall(12);
+    let (stalled_world, stalled_fate) = (Arc::clone(&world), Arc::clone(&fate));
+    let stalled = tokio::spawn(async move { stalled_world.commit(&stalled_fate).await });
+    fate.stalled().await;
+    send(&world, 2, &[row(2)]).await;
+    fate.go_on();
+    assert_eq!(stalled.await.unwrap().unwrap().commits, 1);
+    assert_eq!(world.commit(&alive()).await.unwrap().commits, 1);
+    assert_eq!(world.rows("customers", None).await.len(), 2);
 }

@@ -31,7 +31,7 @@ pub async fn suite(store: &dyn Backlogs) -> Result<(), String> {
     until("and not before", store, 6, |due| due.is_empty()).await?;
 
     let covered = [("shardId-000000000000".to_owned(), upto)].into();
-    let settled = settle(&noted, &covered, 9).ok_or("it was settled already")?;
+    let settled = settle(&noted, &covered, "s3://b/t/", 9).ok_or("it was settled already")?;
     let early = Backlog { version: settled.version + 1, ..settled.clone() };
     expect("a step that was left out", store.put_backlog(&early).await, there())?;
     expect("settled", store.put_backlog(&settled).await, Swap::Stored)?;

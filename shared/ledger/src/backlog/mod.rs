@@ -26,6 +26,16 @@ pub struct Backlog {
     /// By shard: up to which sequence number changes are staged that are not known to be in the table. Numbers are texts of one length.
     #[serde(default)]
     pub staged: BTreeMap<String, String>,
+    /// By shard: up to which the first batch came that is staged and not known to be in the table. If what is found begins behind that, some of
+    /// it is gone.
+    #[serde(default)]
+    pub oldest: BTreeMap<String, String>,
+    /// Since when something has been staged, in milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Where the table is that this is covered by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
     /// By shard: up to which they are in it.
     #[serde(default)]
     pub covered: BTreeMap<String, String>,
@@ -69,6 +79,10 @@ pub fn note(backlog: &Backlog, shard: &str, upto: &str, now_ms: u64) -> Option<B
         return None;
     }
     let mut next = backlog.next();
+    if !backlog.staged.contains_key(shard) {
+        next.oldest.insert(shard.to_owned(), upto.to_owned());
+    }
+    next.since_ms = Some(backlog.since_ms.unwrap_or(now_ms));
     let staged = next.staged.entry(shard.to_owned()).or_default();
     if staged.as_str() < upto {
         upto.clone_into(staged);
@@ -78,8 +92,8 @@ pub fn note(backlog: &Backlog, shard: &str, upto: &str, now_ms: u64) -> Option<B
     Some(next)
 }
 
-/// The table holds all of these shards up to there. What was noted meanwhile is looked at next.
-pub fn settle(backlog: &Backlog, covered: &BTreeMap<String, String>, now_ms: u64) -> Option<Backlog> {
+/// The table, which is `at`, holds all of these shards up to there. What was noted meanwhile is looked at next.
+pub fn settle(backlog: &Backlog, covered: &BTreeMap<String, String>, at: &str, now_ms: u64) -> Option<Backlog> {
     let mut next = backlog.next();
     for (shard, upto) in covered {
         let known = next.covered.entry(shard.clone()).or_default();
@@ -87,8 +101,12 @@ pub fn settle(backlog: &Backlog, covered: &BTreeMap<String, String>, now_ms: u64
             known.clone_from(upto);
         }
     }
-    let Backlog { staged, covered, .. } = &mut next;
+    let Backlog { staged, covered, oldest, .. } = &mut next;
     staged.retain(|shard, upto| covered.get(shard).is_none_or(|covered| covered < upto));
+    // Of a shard that is covered in part nobody knows what its next batch is called.
+    oldest.retain(|shard, first| covered.get(shard).is_none_or(|covered| covered < first));
+    next.since_ms = (!next.staged.is_empty()).then_some(now_ms);
+    next.at = Some(at.to_owned());
     next.look_at_ms = (!next.staged.is_empty()).then_some(now_ms);
     next.failures = 0;
     Some(next)
@@ -172,12 +190,13 @@ mod tests {
             let mut backlog = Backlog::new("t");
             let mut staged: BTreeMap<String, String> = BTreeMap::new();
             let mut table: BTreeMap<String, String> = BTreeMap::new();
-            let mut begun = None;
+            let (mut begun, mut batches) = (None, Vec::new());
             for (n, step) in steps.into_iter().enumerate() {
                 let now_ms = n as u64;
                 match step {
                     Step::Note { shard, upto } => {
                         let (shard, upto) = (shard.to_string(), format!("{upto:03}"));
+                        batches.push((shard.clone(), upto.clone()));
                         let known = staged.entry(shard.clone()).or_default();
                         if *known < upto {
                             known.clone_from(&upto);
@@ -191,11 +210,17 @@ mod tests {
                             let known = table.entry(shard).or_default();
                             *known = upto.max(known.clone());
                         }
-                        backlog = settle(&backlog, &table, now_ms).unwrap_or(backlog);
+                        backlog = settle(&backlog, &table, "s3://b/t/", now_ms).unwrap_or(backlog);
                     }
                 }
                 let left: Vec<_> = staged.iter().filter(|(shard, upto)| table.get(*shard).is_none_or(|there| there < *upto)).collect();
                 prop_assert_eq!(backlog.look_at_ms.is_some(), !left.is_empty());
+                prop_assert_eq!(backlog.since_ms.is_some(), !left.is_empty());
+                // The first batch that is left comes no further than is said.
+                for (shard, first) in &backlog.oldest {
+                    let next = batches.iter().filter(|(of, upto)| of == shard && table.get(shard).is_none_or(|there| there < upto)).map(|(_, upto)| upto).min();
+                    prop_assert!(next.is_some_and(|next| next <= first), "{shard}: {next:?} {first}");
+                }
                 prop_assert_eq!(backlog.staged.iter().collect::<Vec<_>>(), left);
             }
         }
@@ -211,7 +236,7 @@ mod tests {
             backlog = note(&backlog, "0", &format!("7{}", waits.len()), 1).unwrap();
         }
         assert_eq!(waits, [30, 60, 120, 240, 480, 900, 900, 900]);
-        let settled = settle(&backlog, &[("0".to_owned(), "9".to_owned())].into(), 5).unwrap();
+        let settled = settle(&backlog, &[("0".to_owned(), "9".to_owned())].into(), "s3://b/t/", 5).unwrap();
         assert_eq!((settled.look_at_ms, settled.failures), (None, 0));
         assert_eq!(postpone(&settled, 0), None, "nothing is waiting");
     }
