@@ -200,11 +200,16 @@ class Relay(threading.Thread):
             return row
         key = {column[0]: text for column, text in zip(relation["columns"], row) if column[0] in relation["key"]}
         where = " AND ".join(f'"{name}"::text = %s' for name in key)
-        names = ", ".join(f'"{column[0]}"::text' for column in relation["columns"])
-        found = self.run_sql(f'SELECT {names} FROM "{relation["schema"]}"."{relation["table"]}" WHERE {where}', tuple(key.values()))
-        there = found[0] if found else [None] * len(row)
-        before = old if old and Ellipsis not in old else there
-        return [other if text is Ellipsis else text for text, other in zip(row, before)]
+        names = ", ".join(f'"{column[0]}"::text' for column, text in zip(relation["columns"], row) if text is Ellipsis)
+        try:
+            found = self.run_sql(f'SELECT {names} FROM "{relation["schema"]}"."{relation["table"]}" WHERE {where}', tuple(key.values()))
+        except psycopg2.errors.UndefinedColumn:
+            # The column is gone by now.
+            found = []
+        there = iter(found[0] if found else [])
+        if old and Ellipsis not in old:
+            return [before if text is Ellipsis else text for text, before in zip(row, old)]
+        return [next(there, None) if text is Ellipsis else text for text in row]
 
     # --- as DMS puts it ---
 
