@@ -139,7 +139,8 @@ def read_environment():
     with open("target/local/env", encoding="utf-8") as lines:
         for word in lines.read().split():
             name, _, value = word.partition("=")
-            if value:
+            # The shell's own would have to be put into it.
+            if value and name != "PATH":
                 os.environ[name] = value
 
 

@@ -67,28 +67,6 @@ impl Event for BatchStaged<'_> {
     }
 }
 
-/// A record that is no change was put with the dead letters.
-pub struct DeadLetter<'a> {
-    /// Where.
-    pub at: &'a str,
-    /// Why.
-    pub reason: &'a str,
-}
-
-impl Event for DeadLetter<'_> {
-    fn level(&self) -> Level {
-        Level::Error
-    }
-
-    fn message(&self) -> String {
-        "A record is with the dead letters.".to_owned()
-    }
-
-    fn facts(&self) -> Value {
-        json!({"at": self.at, "reason": self.reason})
-    }
-}
-
 /// What a batch has for a table could not be staged.
 pub struct NotStaged<'a> {
     /// The table.

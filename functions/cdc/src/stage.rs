@@ -7,10 +7,10 @@ use weir_delivery::kinesis::{self, BatchResponse, Record};
 use weir_delivery::{Advice, Failure, Outcome, Poison};
 use weir_ledger::backlog::{self, Backlog, change};
 use weir_records::{keep, open, place_of};
-use weir_telemetry::Visit;
+use weir_telemetry::{DeadLetter, Visit};
 
 use crate::Cdc;
-use crate::said::{BatchStaged, ControlCame, DeadLetter, NotStaged, NotTaken};
+use crate::said::{BatchStaged, ControlCame, NotStaged, NotTaken};
 use crate::sort::{Share, sort};
 use crate::staged::{backlog_of, write};
 

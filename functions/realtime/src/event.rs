@@ -91,25 +91,3 @@ impl Event for BatchAnswered<'_> {
         ]
     }
 }
-
-/// A record was put with the dead letters.
-pub struct DeadLetter<'a> {
-    /// Where it is.
-    pub at: &'a str,
-    /// Why.
-    pub reason: &'a str,
-}
-
-impl Event for DeadLetter<'_> {
-    fn level(&self) -> Level {
-        Level::Error
-    }
-
-    fn message(&self) -> String {
-        format!("A record can never succeed and lies with the dead letters: {}", self.reason)
-    }
-
-    fn facts(&self) -> Value {
-        json!({"dead_letter": self.at})
-    }
-}

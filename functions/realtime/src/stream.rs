@@ -6,9 +6,9 @@ use weir_command::{Command, CommandError};
 use weir_delivery::kinesis::{self, BatchResponse, Record};
 use weir_delivery::{Failure, Outcome, Poison};
 use weir_records::{keep as keep_letter, open, place_of, sha256};
-use weir_telemetry::now_ms;
+use weir_telemetry::{DeadLetter, now_ms};
 
-use crate::event::{BatchAnswered, DeadLetter};
+use crate::event::BatchAnswered;
 use crate::runner::Runner;
 use crate::time::Invocation;
 

@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 pub use emf::{Metric, Unit};
-pub use trouble::Trouble;
+pub use trouble::{DeadLetter, Trouble};
 pub use visit::Visit;
 
 /// How serious an event is.

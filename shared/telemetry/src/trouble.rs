@@ -1,4 +1,4 @@
-//! What every function says when something beside its work went wrong.
+//! What every function says when something went wrong beside its work, or with what it was given.
 
 use serde_json::{Value, json};
 use weir_delivery::Failure;
@@ -24,5 +24,27 @@ impl Event for Trouble<'_> {
 
     fn facts(&self) -> Value {
         json!({"code": self.failure.code, "fault": self.failure.fault})
+    }
+}
+
+/// A record, or an invocation, can never succeed, and lies with the dead letters.
+pub struct DeadLetter<'a> {
+    /// Where it is.
+    pub at: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+impl Event for DeadLetter<'_> {
+    fn level(&self) -> Level {
+        Level::Error
+    }
+
+    fn message(&self) -> String {
+        format!("What came can never succeed and lies with the dead letters: {}", self.reason)
+    }
+
+    fn facts(&self) -> Value {
+        json!({"dead_letter": self.at})
     }
 }
