@@ -18,6 +18,9 @@ const MOST_BYTES: u64 = 8 << 20;
 /// And so many of their lines' bytes, a file more or less: in memory they are several times that. Rows of nothing compress well.
 const MOST_JSON: u64 = 64 << 20;
 
+/// Down to this power of two of that, after failures.
+const SMALLEST_PART: u32 = 5;
+
 /// And so many files: each is a request.
 const MOST_FILES: usize = 2_000;
 
@@ -106,7 +109,9 @@ impl Cdc {
             }
             shards.push(files);
         }
-        let (files, more) = chosen(shards, MOST_BYTES);
+        // One of which commits die, perhaps for want of memory or time, gets smaller ones.
+        let part = backlog.failures.saturating_sub(1).min(SMALLEST_PART);
+        let (files, more) = chosen(shards, MOST_BYTES >> part);
         drained.more = more;
         drained.oldest_ms = files.first().map(|(_, object)| object.modified_ms);
         let mut reads: Vec<BoxFuture<'_, Result<_, Failure>>> = Vec::new();
@@ -116,7 +121,7 @@ impl Cdc {
         let mut reads = futures::stream::iter(reads).buffered(AT_ONCE);
         let mut json = 0;
         while let Some((name, (lines, size))) = reads.try_next().await? {
-            if json > MOST_JSON {
+            if json > MOST_JSON >> part {
                 drained.more = true;
                 break;
             }

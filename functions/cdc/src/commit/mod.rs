@@ -69,7 +69,7 @@ impl Cdc {
                 if !visit.has_left(reserve_ms) {
                     return Ok(report);
                 }
-                match self.commit_table(&backlog.name, reserve_ms, visit).await {
+                match self.commit_table(&backlog, reserve_ms, visit).await {
                     Ok(commits) => report.commits += commits,
                     Err(failure) if failure.code == BUSY => report.busy += 1,
                     Err(failure) => {
@@ -82,7 +82,8 @@ impl Cdc {
     }
 
     /// Takes the table, and commits until nothing is staged or there is no time left.
-    async fn commit_table(&self, name: &str, reserve_ms: u64, visit: &Visit) -> Result<u64, Failure> {
+    async fn commit_table(&self, backlog: &Backlog, reserve_ms: u64, visit: &Visit) -> Result<u64, Failure> {
+        let name = backlog.name.as_str();
         let source =
             source_of(name).ok_or_else(|| Failure::internal("LedgerShape", format!("`{name}` names no table")))?;
         let Some(taken) = self.config.routes.of(&source) else {
@@ -92,7 +93,10 @@ impl Cdc {
         let place = Place { lake: self.lake.clone(), at: self.at(&source, taken) };
         let until_ms = visit.deadline_ms + self.config.grace_ms;
         let lease = Lease::take(&place, &self.writer.token(), until_ms, visit.now_ms()).await?;
-        let done = self.commit_rounds(&place, &source, taken, &lease, reserve_ms, visit).await;
+        let done = match self.put_off(backlog, visit).await {
+            Ok(()) => self.commit_rounds(&place, &source, taken, &lease, reserve_ms, visit).await,
+            Err(failure) => Err(failure),
+        };
         if let Err(failure) = lease.release(&place).await {
             self.say(visit, &Trouble { doing: "give back a table's lease", failure: &failure });
         }
@@ -130,10 +134,16 @@ impl Cdc {
         Ok(commits)
     }
 
-    /// A table that can't be written waits, longer each time; what is staged of it stays.
+    /// Puts a table off, once for each time that it is tried: before the work, too, so that one of which an invocation dies waits longer each time,
+    /// and the others get their turn. `backlog`: as it was when it was due.
+    async fn put_off(&self, backlog: &Backlog, visit: &Visit) -> Result<(), Failure> {
+        let later = |now: &Backlog| postpone(now, visit.now_ms()).filter(|_| now.failures <= backlog.failures);
+        change(self.backlogs.as_ref(), &self.writer, backlog, later).await.map(drop)
+    }
+
+    /// A table that can't be written waits; what is staged of it stays.
     async fn hold(&self, backlog: &Backlog, failure: &Failure, visit: &Visit) {
-        let later = |backlog: &Backlog| postpone(backlog, visit.now_ms());
-        if let Err(failure) = change(self.backlogs.as_ref(), &self.writer, backlog, later).await {
+        if let Err(failure) = self.put_off(backlog, visit).await {
             self.say(visit, &Trouble { doing: "put a table off", failure: &failure });
         }
         let lasts = failure.advice == Advice::Never || failure.fault == Fault::Internal;

@@ -338,3 +338,28 @@ async fn what_comes_while_a_table_is_committed_is_the_next_minutes() {
     assert_eq!(world.commit(&alive()).await.unwrap().commits, 1);
     assert_eq!(world.rows("customers", None).await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_table_of_which_the_committer_dies_holds_back_no_other() {
+    let world = World::new("public.*", false);
+    let table = |name: &str| {
+        let mut said = definition(&[]);
+        said["metadata"]["table-name"] = json!(name);
+        [said, message("insert", name, json!({"id": 1, "name": "a"}))]
+    };
+    send(&world, 1, &[table("deadly"), table("other")].concat()).await;
+    let fate = alive();
+    // Amid its commit.
+    fate.set(12, false);
+    let _ = world.commit(&fate).await;
+    assert!(fate.has_come());
+    let deadly = world.backlogs.backlog("public.deadly").await.unwrap().unwrap();
+    assert_eq!(deadly.failures, 1, "it is known that it was tried");
+    assert!(deadly.look_at_ms.unwrap() > weir_mortal::clock::now_ms());
+    assert_eq!(world.commit(&alive()).await.unwrap().commits, 1);
+    assert_eq!(world.rows("public_other", None).await.len(), 1);
+    pass(400_000);
+    world.settle(&alive()).await;
+    assert_eq!(world.rows("public_deadly", None).await.len(), 1);
+    assert_eq!(world.backlogs.backlog("public.deadly").await.unwrap().unwrap().failures, 0);
+}
