@@ -24,6 +24,8 @@ pub(crate) struct Database {
     changes_keys: bool,
     sequence: u64,
     transaction: u64,
+    /// Changes that no row can be made of, by what their keys are.
+    pub(crate) bad: Vec<String>,
 }
 
 const KEYS: i64 = 12;
@@ -38,6 +40,7 @@ impl Database {
             changes_keys,
             sequence: 100,
             transaction: 0,
+            bad: Vec::new(),
         };
         for id in 0..KEYS / 2 {
             let row = database.row();
@@ -68,6 +71,13 @@ impl Database {
             record += 1;
             let (id, message) = self.change();
             self.send(id, at(message, self.transaction, record));
+            if self.dice.random_bool(0.1) {
+                let key = format!("no number {}", self.sequence);
+                let mut message = data("insert", id, None);
+                message["data"]["id"] = json!(key);
+                self.send(id, at(message, self.transaction, record + 100));
+                self.bad.push(key);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use weir_mortal::Fate;
 use weir_mortal::clock::pass;
 
-use crate::database::{Database, Rows, definition};
+use crate::database::{Database, definition};
 use crate::world::World;
 
 /// Delivers what a shard has behind `next`, in batches, as Lambda does: what fails comes again from where it failed, and what was answered
@@ -35,7 +35,7 @@ async fn deliver_all(world: &World, fate: &Arc<Fate>, database: &Database, next:
 }
 
 /// What goes on: loads, changes, commits in between.
-async fn story(world: &World, fate: &Arc<Fate>, seed: u64, shards: usize, changes_keys: bool) -> Rows {
+async fn story(world: &World, fate: &Arc<Fate>, seed: u64, shards: usize, changes_keys: bool) -> Database {
     let mut dice = StdRng::seed_from_u64(seed);
     let mut database = Database::new(seed, shards, changes_keys);
     database.send(0, definition(&[]));
@@ -50,11 +50,15 @@ async fn story(world: &World, fate: &Arc<Fate>, seed: u64, shards: usize, change
         pass(20_000);
     }
     world.settle(fate).await;
-    database.rows
+    database
 }
 
-async fn is_right(world: &World, expected: &Rows, what: &str) {
-    assert_eq!(&world.rows("public_people", None).await, expected, "{what}");
+async fn is_right(world: &World, expected: &Database, what: &str) {
+    assert_eq!(world.rows("public_people", None).await, expected.rows, "{what}");
+    let aside = world.texts("s3://tables/changes/_quarantine/public_people/").await;
+    for bad in &expected.bad {
+        assert!(aside.contains(bad), "{what}: {bad} is nowhere");
+    }
     let verdict = world.table("public_people").await.verify().await.unwrap();
     assert_eq!((verdict.broken, verdict.left_over), (vec![], vec![]), "{what}");
     assert_eq!(world.keys("s3://dead-letters/").await, Vec::<String>::new(), "{what}");

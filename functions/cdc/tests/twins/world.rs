@@ -139,6 +139,17 @@ impl World {
         }
     }
 
+    /// All that lies there, as one text.
+    pub(crate) async fn texts(&self, under: &str) -> String {
+        let at = Location::parse(under).unwrap();
+        let mut all = String::new();
+        for object in weir_lake::list_all(&*self.lake, &at).await.unwrap() {
+            let bytes = self.lake.get(&object.location, None, 0, object.size).await.unwrap();
+            all.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+        all
+    }
+
     pub(crate) async fn keys(&self, under: &str) -> Vec<String> {
         let at = Location::parse(under).unwrap();
         let all = weir_lake::list_all(&*self.lake, &at).await.unwrap();
