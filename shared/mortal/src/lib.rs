@@ -31,6 +31,7 @@ pub struct Fate {
     dies_at: AtomicUsize,
     done: AtomicBool,
     dead: AtomicBool,
+    survives: AtomicBool,
     came: AtomicBool,
     stalls_at: AtomicUsize,
     stalled: Notify,
@@ -44,6 +45,13 @@ impl Fate {
         self.dies_at.store(n, Ordering::SeqCst);
         self.done.store(done, Ordering::SeqCst);
         self.came.store(false, Ordering::SeqCst);
+        self.survives.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on, the `n`th call fails, and nothing else; `done`: after it took effect, so that only its answer is lost.
+    pub fn fail(&self, n: usize, done: bool) {
+        self.set(n, done);
+        self.survives.store(true, Ordering::SeqCst);
     }
 
     /// From now on, the `n`th call waits, as long as it takes, before it is made.
@@ -95,7 +103,7 @@ impl Fate {
         if !dies {
             return doing.await;
         }
-        self.dead.store(true, Ordering::SeqCst);
+        self.dead.store(!self.survives.load(Ordering::SeqCst), Ordering::SeqCst);
         self.came.store(true, Ordering::SeqCst);
         if self.done.load(Ordering::SeqCst) {
             let _ = doing.await;

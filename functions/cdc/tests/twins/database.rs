@@ -26,6 +26,8 @@ pub(crate) struct Database {
     transaction: u64,
     /// Changes that no row can be made of, by what their keys are.
     pub(crate) bad: Vec<String>,
+    /// How many records are no changes.
+    pub(crate) poison: usize,
 }
 
 const KEYS: i64 = 12;
@@ -41,6 +43,7 @@ impl Database {
             sequence: 100,
             transaction: 0,
             bad: Vec::new(),
+            poison: 0,
         };
         for id in 0..KEYS / 2 {
             let row = database.row();
@@ -71,6 +74,10 @@ impl Database {
             record += 1;
             let (id, message) = self.change();
             self.send(id, at(message, self.transaction, record));
+            if self.dice.random_bool(0.1) {
+                self.send(id, json!("no change"));
+                self.poison += 1;
+            }
             if self.dice.random_bool(0.1) {
                 let key = format!("no number {}", self.sequence);
                 let mut message = data("insert", id, None);

@@ -61,7 +61,7 @@ async fn is_right(world: &World, expected: &Database, what: &str) {
     }
     let verdict = world.table("public_people").await.verify().await.unwrap();
     assert_eq!((verdict.broken, verdict.left_over), (vec![], vec![]), "{what}");
-    assert_eq!(world.keys("s3://dead-letters/").await, Vec::<String>::new(), "{what}");
+    assert_eq!(world.keys("s3://dead-letters/").await.len(), expected.poison, "{what}");
 }
 
 #[tokio::test]
@@ -78,11 +78,20 @@ async fn whatever_happens_to_the_database_happens_to_the_table() {
 
 #[tokio::test]
 async fn killed_at_any_call() {
+    ended_at_any_call(Fate::set).await;
+}
+
+#[tokio::test]
+async fn failed_at_any_call() {
+    ended_at_any_call(Fate::fail).await;
+}
+
+async fn ended_at_any_call(end: fn(&Fate, usize, bool)) {
     for done in [false, true] {
         for n in 1.. {
             let world = World::new("public.*", false);
             let fate = Arc::new(Fate::default());
-            fate.set(n, done);
+            end(&fate, n, done);
             let shards = 1 + n % 3;
             let expected = story(&world, &fate, n as u64, shards, shards == 1).await;
             is_right(&world, &expected, &format!("call {n}, done: {done}")).await;

@@ -131,7 +131,7 @@ async fn partitions_are_shown_before_their_rows() {
     // The catalog is down when the partitions are to be shown: then nothing is committed.
     let fate = alive();
     for n in 1.. {
-        fate.set(n, false);
+        fate.fail(n, false);
         let _ = world.commit(&fate).await;
         let shown = world.catalog.partitions("orders").len();
         let committed = match weir_hudi::Table::open(&world.place("orders")).await.unwrap() {
