@@ -35,6 +35,20 @@ const RESERVE_MS: u64 = 45_000;
 /// So often in a row a table may fail in passing before people are told.
 const QUIET_FAILURES: u32 = 2;
 
+/// A table that is ours for the moment.
+pub(crate) struct Turn<'a> {
+    /// Where it is.
+    pub(crate) place: &'a Place,
+    /// As the database calls it.
+    pub(crate) source: &'a Source,
+    /// How it is taken.
+    pub(crate) taken: &'a Taken,
+    /// Until when it is ours.
+    pub(crate) lease: &'a Lease,
+    /// Whose turn it is.
+    pub(crate) visit: &'a Visit,
+}
+
 /// What an invocation did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
@@ -93,8 +107,9 @@ impl Cdc {
         let place = Place { lake: self.lake.clone(), at: self.at(&source, taken) };
         let until_ms = visit.deadline_ms + self.config.grace_ms;
         let lease = Lease::take(&place, &self.writer.token(), until_ms, visit.now_ms()).await?;
+        let turn = Turn { place: &place, source: &source, taken, lease: &lease, visit };
         let done = match self.put_off(backlog, visit).await {
-            Ok(()) => self.commit_rounds(&place, &source, taken, &lease, reserve_ms, visit).await,
+            Ok(()) => self.commit_rounds(&turn, reserve_ms).await,
             Err(failure) => Err(failure),
         };
         if let Err(failure) = lease.release(&place).await {
@@ -103,15 +118,8 @@ impl Cdc {
         done
     }
 
-    async fn commit_rounds(
-        &self,
-        place: &Place,
-        source: &Source,
-        taken: &Taken,
-        lease: &Lease,
-        reserve_ms: u64,
-        visit: &Visit,
-    ) -> Result<u64, Failure> {
+    async fn commit_rounds(&self, turn: &Turn<'_>, reserve_ms: u64) -> Result<u64, Failure> {
+        let Turn { place, source, visit, .. } = turn;
         let name = crate::staged::backlog_of(source);
         let mut commits = 0;
         // What the index said may be old by now.
@@ -119,7 +127,7 @@ impl Cdc {
             if commits > 0 && !visit.has_left(reserve_ms) {
                 break;
             }
-            let round = self.commit_round(place, source, taken, &backlog, lease, visit).await?;
+            let round = self.commit_round(turn, &backlog).await?;
             commits += u64::from(round.commit.is_some());
             let settled = |backlog: &Backlog| settle(backlog, &round.positions, &place.at.to_string(), visit.now_ms());
             change(self.backlogs.as_ref(), &self.writer, &backlog, settled).await?;

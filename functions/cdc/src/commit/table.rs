@@ -1,5 +1,6 @@
 //! One commit of one table.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Schema};
@@ -9,14 +10,14 @@ use weir_contract::Contract;
 use weir_delivery::Failure;
 use weir_hudi::settings::Settings;
 use weir_hudi::timeline::Instant;
-use weir_hudi::{Counts, Lease, Place, Table};
+use weir_hudi::{Counts, Place, Table};
 use weir_ledger::backlog::Backlog;
 use weir_records::sha256;
 use weir_telemetry::{Trouble, Visit};
 
 use super::drain::{Drained, Positions};
 use super::own::Own;
-use super::table_name;
+use super::{Turn, table_name};
 use crate::Cdc;
 use crate::columns::Columns;
 use crate::routes::Taken;
@@ -58,15 +59,12 @@ pub struct Done {
 }
 
 impl Cdc {
-    pub(crate) async fn commit_round(
-        &self,
-        place: &Place,
-        source: &Source,
-        taken: &Taken,
-        backlog: &Backlog,
-        lease: &Lease,
-        visit: &Visit,
-    ) -> Result<Round, Failure> {
+    /// One commit of what is staged.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being made. Nothing of it is seen then; rows that are put aside may be already.
+    pub(crate) async fn commit_round(&self, turn: &Turn<'_>, backlog: &Backlog) -> Result<Round, Failure> {
+        let Turn { place, source, taken, lease, visit } = *turn;
         let begun_ms = visit.now_ms();
         let table = Table::open_to_write(place, lease, &self.limits, visit.clock).await?;
         let mut own = match &table {
@@ -75,13 +73,8 @@ impl Cdc {
         };
         own.is_of(source)?;
         let covered = if own.positions.is_empty() { &backlog.covered } else { &own.positions };
-        if table.is_none() && backlog.at.as_ref().is_some_and(|at| *at != place.at.to_string()) {
-            let reason = format!(
-                "the changes of {source} so far are in {}, and would go to {} from now on: set ChangeTables as it was, or load the table anew (docs/changes.md says how)",
-                backlog.at.as_deref().unwrap_or_default(),
-                place.at
-            );
-            return Err(Failure::user("OtherPlace", reason));
+        if table.is_none() {
+            is_where_it_was(source, place, backlog)?;
         }
         let drained = self.drain(source, covered, backlog).await?;
         self.tell_of_gone(source, &drained, visit).await;
@@ -104,29 +97,16 @@ impl Cdc {
         let now_micros = i64::try_from(begun_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
         let how = How { source, contract: &contract, soft_deletes: self.config.soft_deletes, in_buckets, now_micros };
         let Made { changes, quarantine, bad, dropped } = make(how, &entries, &keyless)?;
-        let name = table_name(source, taken);
         let members = own.write()?;
         let table = match table {
             Some(table) => table,
-            None => {
-                let settings = Settings {
-                    name: name.clone(),
-                    database: self.config.database.clone(),
-                    key: key.clone(),
-                    ordering: POSITION.to_owned(),
-                    partition: contract.partition_by().first().map(|name| (*name).to_owned()),
-                    buckets: taken.buckets,
-                };
-                Table::create(place, &settings, &schema(&contract, self.config.soft_deletes)).await?;
-                let made = Table::open_to_write(place, lease, &self.limits, visit.clock).await?;
-                made.ok_or_else(|| Failure::passing("HudiProperties", format!("{} was deleted just now", place.at)))?
-            }
+            None => self.create(turn, &contract).await?,
         };
         is_as_agreed(&table, &contract, &key)?;
         let prepared = table.prepare(&changes, &self.memory.keys, &self.limits).await?;
         self.show(place, &table.settings, &prepared, &source.to_string()).await?;
         if bad > 0 {
-            self.put_aside(&name, &members, quarantine).await?;
+            self.put_aside(&table.settings.name, &members, quarantine).await?;
         }
         let counts = prepared.counts;
         // One of nothing but late changes is a commit, too: the table says how far it has come.
@@ -145,6 +125,22 @@ impl Cdc {
             ms: now_ms.saturating_sub(begun_ms),
         };
         Ok(Round { positions: own.positions, commit: Some(done), more: drained.more })
+    }
+
+    /// Makes the table, on first sight.
+    async fn create(&self, turn: &Turn<'_>, contract: &Contract) -> Result<Table, Failure> {
+        let Turn { place, source, taken, lease, visit } = *turn;
+        let settings = Settings {
+            name: table_name(source, taken),
+            database: self.config.database.clone(),
+            key: contract.key().iter().map(|name| (*name).to_owned()).collect(),
+            ordering: POSITION.to_owned(),
+            partition: contract.partition_by().first().map(|name| (*name).to_owned()),
+            buckets: taken.buckets,
+        };
+        Table::create(place, &settings, &schema(contract, self.config.soft_deletes)).await?;
+        let made = Table::open_to_write(place, lease, &self.limits, visit.clock).await?;
+        made.ok_or_else(|| Failure::passing("HudiProperties", format!("{} was deleted just now", place.at)))
     }
 
     /// The table's contract, and changes with its names. Without one that somebody wrote, members that no definition has become columns,
@@ -191,12 +187,7 @@ impl Cdc {
     }
 
     /// Stores what is not in the table, before the commit that leaves it out; made again, it is written over.
-    async fn put_aside(
-        &self,
-        table: &str,
-        members: &std::collections::BTreeMap<String, String>,
-        lines: Vec<u8>,
-    ) -> Result<(), Failure> {
+    async fn put_aside(&self, table: &str, members: &BTreeMap<String, String>, lines: Vec<u8>) -> Result<(), Failure> {
         let mark = sha256(format!("{members:?}").as_bytes());
         let mark = mark.get(..16).unwrap_or_default();
         let at = self.config.changes.join(&format!("_quarantine/{table}/{mark}.ndjson"));
@@ -266,12 +257,25 @@ fn as_kept(definition: &TableDefinition, kept: Option<&Schema>) -> TableDefiniti
 /// Members that the definition does not have, or not any more, become columns: as the table has them, or by their values.
 fn extend(definition: &mut TableDefinition, entries: &[Entry], kept: Option<&Schema>) {
     let members = entries.iter().filter(|entry| !entry.gone).flat_map(|entry| entry.row.keys());
-    let unknown: std::collections::BTreeSet<&String> =
-        members.filter(|member| !definition.columns.contains_key(*member)).collect();
+    let unknown: BTreeSet<&String> = members.filter(|member| !definition.columns.contains_key(*member)).collect();
     for member in unknown {
         let values = entries.iter().filter_map(|entry| entry.row.get(member)).map(AsRef::as_ref);
         let column = said(kept, member).unwrap_or_else(|| inferred(values));
         definition.columns.insert(member.clone(), column);
+    }
+}
+
+/// That a table that is not there was not somewhere else: its changes so far would be missing from a new one.
+fn is_where_it_was(source: &Source, place: &Place, backlog: &Backlog) -> Result<(), Failure> {
+    match &backlog.at {
+        Some(at) if *at != place.at.to_string() => {
+            let reason = format!(
+                "the changes of {source} so far are in {at}, and would go to {} from now on: set ChangeTables as it was, or load the table anew (docs/changes.md says how)",
+                place.at
+            );
+            Err(Failure::user("OtherPlace", reason))
+        }
+        _ => Ok(()),
     }
 }
 
