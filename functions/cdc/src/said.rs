@@ -67,28 +67,6 @@ impl Event for BatchStaged<'_> {
     }
 }
 
-/// What a batch has for a table could not be staged.
-pub struct NotStaged<'a> {
-    /// The table.
-    pub source: &'a Source,
-    /// Why.
-    pub failure: &'a Failure,
-}
-
-impl Event for NotStaged<'_> {
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> String {
-        format!("Changes of {} must come again: {}", self.source, self.failure.reason)
-    }
-
-    fn facts(&self) -> Value {
-        json!({"table": self.source.to_string(), "code": self.failure.code, "fault": self.failure.fault})
-    }
-}
-
 /// Changes came of a table that is not taken. Said once a process.
 pub struct NotTaken<'a> {
     /// The table.

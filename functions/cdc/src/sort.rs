@@ -83,7 +83,7 @@ pub fn sort(routes: &Routes, records: &[Record]) -> Sorted {
                 }
                 match read(bytes, at) {
                     Err(unreadable) => poison(unreadable.to_string(), bytes),
-                    Ok(None) => sorted.skip("it says nothing"),
+                    Ok(None) => sorted.skipped("it says nothing"),
                     Ok(Some(message)) => match sorted.line(routes, message) {
                         Err(outcome) => outcome,
                         Ok((source, line)) => {
@@ -112,7 +112,7 @@ pub fn sort(routes: &Routes, records: &[Record]) -> Sorted {
 }
 
 impl Sorted {
-    fn skip(&mut self, why: &str) -> Outcome {
+    fn skipped(&mut self, why: &str) -> Outcome {
         self.counts.skipped += 1;
         Outcome::Skipped(why.to_owned())
     }
@@ -121,7 +121,7 @@ impl Sorted {
     fn line(&mut self, routes: &Routes, message: Message) -> Result<(Source, Line), Outcome> {
         let (Message::Change(Change { source, .. }) | Message::Control(Control { source, .. })) = &message;
         if is_captures_own(source) {
-            return Err(self.skip("the capture keeps it for itself"));
+            return Err(self.skipped("the capture keeps it for itself"));
         }
         if routes.of(source).is_none() {
             *self.not_taken.entry(source.clone()).or_default() += 1;

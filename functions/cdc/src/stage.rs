@@ -7,10 +7,10 @@ use weir_delivery::kinesis::{self, BatchResponse, Record};
 use weir_delivery::{Advice, Failure, Outcome, Poison};
 use weir_ledger::backlog::{self, Backlog, change};
 use weir_records::{keep, open, place_of};
-use weir_telemetry::{DeadLetter, Visit};
+use weir_telemetry::{DeadLetter, Trouble, Visit};
 
 use crate::Cdc;
-use crate::said::{BatchStaged, ControlCame, NotStaged, NotTaken};
+use crate::said::{BatchStaged, ControlCame, NotTaken};
 use crate::sort::{Share, sort};
 use crate::staged::{backlog_of, write};
 
@@ -43,7 +43,8 @@ impl Cdc {
             match staged {
                 Ok(()) => files += 1,
                 Err(failure) => {
-                    self.say(visit, &NotStaged { source: &share.name.source, failure: &failure });
+                    let doing = format!("stage changes of {}, which come again", share.name.source);
+                    self.say(visit, &Trouble { doing: &doing, failure: &failure });
                     retried.extend(share.records.iter().map(|number| (*number, failure.clone())));
                 }
             }
@@ -102,7 +103,7 @@ impl Cdc {
             }
             Ok(at) => {
                 let at = at.to_string();
-                self.say(visit, &DeadLetter { at: &at, reason: &poison.reason });
+                self.say(visit, &DeadLetter { at: &at, reason: &poison.reason, counted: None });
                 let notice = Notice {
                     what: "read a change".to_owned(),
                     place: place_of(record),

@@ -10,7 +10,7 @@ use weir_command::Location;
 use weir_contract::contract;
 use weir_delivery::Failure;
 use weir_ledger::batch::{Landed, Standing, Swap, Version, object};
-use weir_telemetry::Visit;
+use weir_telemetry::{DeadLetter, Visit};
 
 use crate::Orchestrator;
 use crate::config::When;
@@ -192,7 +192,7 @@ impl Orchestrator {
         let at = bucket.join(&format!("poison/orchestrator/{name}.json"));
         let letter = json!({"reason": reason, "request_id": visit.request_id, "stored_ms": visit.now_ms(), "raw": raw});
         self.lake.put(&at, Bytes::from(letter.to_string()), "application/json").await?;
-        self.say(visit, &said::DeadLetter { at: &at.to_string(), reason });
+        self.say(visit, &DeadLetter { at: &at.to_string(), reason, counted: Some("EventsPoison") });
         Ok(())
     }
 }

@@ -74,29 +74,3 @@ impl Event for Landed {
         vec![Metric::count("ObjectsLanded", self.pending), Metric::count("ObjectsInConflict", self.conflicts)]
     }
 }
-
-/// An invocation, or a part of one, was put with the dead letters.
-pub struct DeadLetter<'a> {
-    /// Where it is.
-    pub at: &'a str,
-    /// Why.
-    pub reason: &'a str,
-}
-
-impl Event for DeadLetter<'_> {
-    fn level(&self) -> Level {
-        Level::Error
-    }
-
-    fn message(&self) -> String {
-        format!("An event is with the dead letters: {}", self.reason)
-    }
-
-    fn facts(&self) -> Value {
-        json!({"at": self.at, "reason": self.reason})
-    }
-
-    fn metrics(&self) -> Vec<Metric> {
-        vec![Metric::count("EventsPoison", 1)]
-    }
-}

@@ -75,7 +75,7 @@ async fn keep(runner: &Runner, record: &Record, poison: Poison, invocation: &Inv
         }
         Ok(at) => {
             let at = at.to_string();
-            runner.say(invocation, &DeadLetter { at: &at, reason: &poison.reason });
+            runner.say(invocation, &DeadLetter { at: &at, reason: &poison.reason, counted: None });
             let notice = Notice {
                 what: "read a command".to_owned(),
                 place: place_of(record),

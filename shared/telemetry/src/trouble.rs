@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use weir_delivery::Failure;
 
-use crate::{Event, Level};
+use crate::{Event, Level, Metric};
 
 /// Something did not work; nothing is lost, and it will be tried again.
 pub struct Trouble<'a> {
@@ -33,6 +33,8 @@ pub struct DeadLetter<'a> {
     pub at: &'a str,
     /// Why.
     pub reason: &'a str,
+    /// The metric that counts it, where no batch's does.
+    pub counted: Option<&'static str>,
 }
 
 impl Event for DeadLetter<'_> {
@@ -46,5 +48,9 @@ impl Event for DeadLetter<'_> {
 
     fn facts(&self) -> Value {
         json!({"dead_letter": self.at})
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        self.counted.iter().map(|name| Metric::count(name, 1)).collect()
     }
 }
