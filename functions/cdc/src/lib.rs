@@ -22,13 +22,12 @@ pub mod staged;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weir_alerts::{Notice, Publisher, notify};
+use weir_alerts::Herald;
 use weir_catalog::Catalog;
 use weir_hudi::{KeyCache, Limits};
 use weir_lake::Lake;
+use weir_ledger::Writer;
 use weir_ledger::backlog::Backlogs;
-use weir_ledger::{Store, Writer};
-use weir_telemetry::{Event, Telemetry, Trouble, Visit};
 
 use crate::config::Config;
 
@@ -42,12 +41,8 @@ pub struct Cdc {
     pub backlogs: Arc<dyn Backlogs>,
     /// By which readers find the tables.
     pub catalog: Arc<dyn Catalog>,
-    /// Counts alerts.
-    pub store: Arc<dyn Store>,
-    /// Where notices go.
-    pub publisher: Arc<dyn Publisher>,
-    /// Log and metrics.
-    pub telemetry: Telemetry,
+    /// Log, metrics and notices.
+    pub herald: Herald,
     /// Makes write tokens, and owners of leases.
     pub writer: Writer,
     /// How large files become, and how much memory writing them may take.
@@ -78,18 +73,5 @@ impl Memory {
             said.clear();
         }
         said.insert(text)
-    }
-}
-
-impl Cdc {
-    pub(crate) fn say(&self, visit: &Visit, event: &dyn Event) {
-        self.telemetry.emit(&visit.request_id, event);
-    }
-
-    pub(crate) async fn tell(&self, notice: &Notice, visit: &Visit) {
-        let told = notify(self.store.as_ref(), self.publisher.as_ref(), notice, visit.now_ms()).await;
-        if let Err(failure) = told {
-            self.say(visit, &Trouble { doing: "publish an alert", failure: &failure });
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use weir_alerts::Topic;
+use weir_alerts::{Herald, Topic};
 use weir_catalog::GlueCatalog;
 use weir_cdc::config::Config;
 use weir_cdc::{Cdc, Memory};
@@ -31,9 +31,11 @@ async fn main() -> Result<(), Error> {
         lake: Arc::new(S3Lake::new(&aws)),
         backlogs: store.clone(),
         catalog: Arc::new(GlueCatalog::new(aws_sdk_glue::Client::new(&aws), &config.database)),
-        store,
-        publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
-        telemetry: Telemetry::new(config.role.name(), &config.stack),
+        herald: Herald {
+            telemetry: Telemetry::new(config.role.name(), &config.stack),
+            store: store.clone(),
+            publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
+        },
         writer: Writer::of_process(&stream, now_ms()),
         limits: Limits { memory_bytes: config.memory_bytes, ..Limits::default() },
         memory: Memory::default(),

@@ -25,11 +25,11 @@ impl Cdc {
         let records = open(records);
         let mut sorted = sort(&self.config.routes, &records);
         for control in &sorted.controls {
-            self.say(visit, &ControlCame(control));
+            self.herald.say(visit, &ControlCame(control));
         }
         for (source, count) in &sorted.not_taken {
             if self.memory.is_news(format!("not taken: {source}")) {
-                self.say(visit, &NotTaken { source, count: *count });
+                self.herald.say(visit, &NotTaken { source, count: *count });
             }
         }
         let mut staging: Vec<BoxFuture<'_, _>> = Vec::new();
@@ -44,7 +44,7 @@ impl Cdc {
                 Ok(()) => files += 1,
                 Err(failure) => {
                     let doing = format!("stage changes of {}, which come again", share.name.source);
-                    self.say(visit, &Trouble { doing: &doing, failure: &failure });
+                    self.herald.say(visit, &Trouble { doing: &doing, failure: &failure });
                     retried.extend(share.records.iter().map(|number| (*number, failure.clone())));
                 }
             }
@@ -65,7 +65,7 @@ impl Cdc {
             }));
         }
         let outcomes: Vec<Outcome> = futures::stream::iter(ends).buffered(AT_ONCE).collect().await;
-        self.say(
+        self.herald.say(
             visit,
             &BatchStaged {
                 outcomes: &outcomes,
@@ -103,7 +103,7 @@ impl Cdc {
             }
             Ok(at) => {
                 let at = at.to_string();
-                self.say(visit, &DeadLetter { at: &at, reason: &poison.reason, counted: None });
+                self.herald.say(visit, &DeadLetter { at: &at, reason: &poison.reason, counted: None });
                 let notice = Notice {
                     what: "read a change".to_owned(),
                     place: place_of(record),
@@ -113,7 +113,7 @@ impl Cdc {
                         "The record is kept at {at}. Until it is mended and sent again, its row is in the table as it was."
                     ),
                 };
-                self.tell(&notice, visit).await;
+                self.herald.tell(&notice, visit).await;
                 Outcome::Poison(poison)
             }
         }

@@ -124,7 +124,7 @@ impl Ingest {
         match self.close(manifest, visit).await {
             // Someone has deleted it. What it named can't be known any more, and must not hold the partition for ever.
             Err(failure) if failure.code == "NoSuchKey" => {
-                self.say(visit, &ManifestGone { manifest });
+                self.herald.say(visit, &ManifestGone { manifest });
                 Ok(())
             }
             closed => closed,

@@ -77,7 +77,7 @@ impl Ingest {
             match outcome {
                 Ok(counts) => total.add(&counts),
                 Err(failure) => {
-                    self.say(visit, &Held { partition: &name, failure: &failure });
+                    self.herald.say(visit, &Held { partition: &name, failure: &failure });
                     // If it can't be named to Lambda, or that would not be heeded, all of the batch must come again.
                     if first.is_none() {
                         whole = Some(failure.while_(format!("take in {name}")));
@@ -89,7 +89,7 @@ impl Ingest {
         let ms = visit.now_ms().saturating_sub(begun_ms);
         let cold_start = visit.cold_start;
         let said = BatchTaken { partitions: count, counts: &total, held: held.len(), lag_ms, ms, cold_start };
-        self.say(visit, &said);
+        self.herald.say(visit, &said);
         match whole {
             Some(failure) => Err(failure),
             None => Ok(respond(held.into_iter().filter_map(|(name, first)| Some((name, first?))))),

@@ -18,15 +18,15 @@ mod work;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weir_alerts::{Notice, Publisher, notify};
+use weir_alerts::Herald;
 use weir_catalog::Catalog;
 use weir_delivery::Failure;
 use weir_lake::Lake;
+use weir_ledger::Writer;
 use weir_ledger::batch::{self, Book, Landed, Lane, Swap, lane};
 use weir_ledger::layout::Layouts;
 use weir_ledger::positions::{Position, Positions};
-use weir_ledger::{Store, Writer};
-use weir_telemetry::{Event, Telemetry, Trouble, Visit};
+use weir_telemetry::Visit;
 
 use crate::config::Config;
 use crate::placing::Placed;
@@ -46,12 +46,8 @@ pub struct Ingest {
     pub catalog: Arc<dyn Catalog>,
     /// The batch side's lanes, which are told that there is work.
     pub book: Arc<dyn Book>,
-    /// Counts alerts.
-    pub store: Arc<dyn Store>,
-    /// Where notices go.
-    pub publisher: Arc<dyn Publisher>,
-    /// Log and metrics.
-    pub telemetry: Telemetry,
+    /// Log, metrics and notices.
+    pub herald: Herald,
     /// Makes write tokens.
     pub writer: Writer,
     /// What this process remembers.
@@ -80,17 +76,6 @@ impl Ingest {
     /// Until when what this invocation takes is its own.
     pub(crate) fn lease_until_ms(&self, visit: &Visit) -> u64 {
         visit.deadline_ms + self.config.grace_ms
-    }
-
-    pub(crate) fn say(&self, visit: &Visit, event: &dyn Event) {
-        self.telemetry.emit(&visit.request_id, event);
-    }
-
-    pub(crate) async fn tell(&self, notice: &Notice, visit: &Visit) {
-        let told = notify(self.store.as_ref(), self.publisher.as_ref(), notice, visit.now_ms()).await;
-        if let Err(failure) = told {
-            self.say(visit, &Trouble { doing: "publish an alert", failure: &failure });
-        }
     }
 
     pub(crate) fn remembered(&self, name: &str) -> Option<Position> {

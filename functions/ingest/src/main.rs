@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use weir_alerts::Topic;
+use weir_alerts::{Herald, Topic};
 use weir_catalog::GlueCatalog;
 use weir_delivery::Failure;
 use weir_ingest::config::Config;
@@ -32,9 +32,11 @@ async fn main() -> Result<(), Error> {
         layouts: store.clone(),
         catalog: Arc::new(GlueCatalog::new(aws_sdk_glue::Client::new(&aws), &config.database)),
         book: store.clone(),
-        store,
-        publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
-        telemetry: Telemetry::new(config.role, &config.stack),
+        herald: Herald {
+            telemetry: Telemetry::new(config.role, &config.stack),
+            store: store.clone(),
+            publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
+        },
         config,
         writer: Writer::of_process(&stream, now_ms()),
         memory: Memory::default(),

@@ -154,7 +154,7 @@ impl Ingest {
     fn tell_of_gap(&self, known: &Position, span: Range, visit: &Visit) {
         if let Some(committed) = known.committed.filter(|committed| committed.to < span.from) {
             let gap = Range { from: committed.to, to: span.from };
-            self.say(visit, &GapFound { position: &known.name, gap });
+            self.herald.say(visit, &GapFound { position: &known.name, gap });
         }
     }
 
@@ -163,7 +163,7 @@ impl Ingest {
             "offset {offset} of {name} is committed, but by its time it was another record: the topic seems to have been made anew"
         );
         let failure = Failure::user("Recreated", reason);
-        self.say(visit, &Recreated { position: name, offset });
+        self.herald.say(visit, &Recreated { position: name, offset });
         let next_step = format!(
             "Nothing of this partition is read until someone decides. If the topic was made anew: `weir kafka anew '{name}'`."
         );
@@ -174,7 +174,7 @@ impl Ingest {
             job_id: None,
             next_step,
         };
-        self.tell(&notice, visit).await;
+        self.herald.tell(&notice, visit).await;
         failure
     }
 
@@ -190,7 +190,7 @@ impl Ingest {
         }
         let at = self.letters_at(origin, &stem(origin, "lost", &hex::encode(Sha256::digest(&letters.lines))));
         self.lake.put(&at, letters.lines.into(), NDJSON).await?;
-        self.say(visit, &Kept { at: &at.to_string(), count: letters.count, position: &origin.topic });
+        self.herald.say(visit, &Kept { at: &at.to_string(), count: letters.count, position: &origin.topic });
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ impl Ingest {
             let taken = reclaim(&position, self.lease_until_ms(visit), visit.now_ms());
             let (Some(own), Some(intent)) = (taken, &position.intent) else { continue };
             if let Err(Stop::Failed(failure)) = self.sweep_one(own, position.version, &intent.manifest, visit).await {
-                self.say(visit, &Trouble { doing: "close what a worker left", failure: &failure });
+                self.herald.say(visit, &Trouble { doing: "close what a worker left", failure: &failure });
             }
         }
         Ok(())

@@ -147,7 +147,7 @@ impl<'a> Work<'a> {
         }
         if let Some(letters) = &letters {
             let kept = Kept { at: &letters.uri, count: letters.rows, position: &own.name };
-            self.ingest.say(self.visit, &kept);
+            self.ingest.herald.say(self.visit, &kept);
         }
         let measured = self.origin.contract.as_ref().filter(|contract| contract.has_metrics());
         let handed_on = measured.filter(|_| !manifest.files.is_empty()).map(|contract| {
@@ -164,7 +164,7 @@ impl<'a> Work<'a> {
         let (next, forgotten) = commit(own, span, newest, last_ms).ok_or_else(unclear)?;
         self.store(next, handed_on.as_ref()).await?;
         if !forgotten.is_empty() {
-            self.ingest.say(self.visit, &Forgotten { position: &own.name, gaps: &forgotten });
+            self.ingest.herald.say(self.visit, &Forgotten { position: &own.name, gaps: &forgotten });
         }
         Ok(())
     }

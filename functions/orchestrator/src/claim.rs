@@ -97,7 +97,7 @@ impl Orchestrator {
                 next_step: "Allow it by SourceAllowList or DestAllowList, then send it again under another job_id."
                     .to_owned(),
             };
-            self.tell(&notice, visit).await;
+            self.herald.tell(&notice, visit).await;
             return Ok(None);
         }
         self.change_own(lane, visit, lane::claim(lane, id, now_ms)).await

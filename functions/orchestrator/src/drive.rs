@@ -83,7 +83,7 @@ impl Orchestrator {
         let changed = batch::change(self.book.as_ref(), &self.writer, lane, to).await?;
         Ok(changed.map(|(before, after)| {
             if (after.phase, &after.failure) != (before.phase, &before.failure) {
-                self.say(visit, &said::LaneChanged(&after));
+                self.herald.say(visit, &said::LaneChanged(&after));
             }
             after
         }))
@@ -131,7 +131,7 @@ impl Orchestrator {
                 next_step: "What landed is worked on when it lands again, mended, under the same key. What came by Kafka and is gone is missing in the sums."
                     .to_owned(),
             };
-            self.tell(&notice, visit).await;
+            self.herald.tell(&notice, visit).await;
         }
         let to_load = to_load.as_ref().map(|(to_load, shape)| (to_load.clone(), shape.as_str()));
         let lane = self.change_own(lane, visit, lane::finished(lane, watermark, to_load, visit.now_ms())).await?;

@@ -121,7 +121,7 @@ impl Orchestrator {
             }
             // One that is in trouble holds up no other.
             if let Err(failure) = self.drive(name, Urge::Time, visit).await {
-                self.say(visit, &Trouble { doing: &format!("go on with {name}"), failure: &failure });
+                self.herald.say(visit, &Trouble { doing: &format!("go on with {name}"), failure: &failure });
             }
         }
         Ok(json!({"looked_at": names.len()}))

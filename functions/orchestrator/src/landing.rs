@@ -67,7 +67,7 @@ impl Orchestrator {
                     match known {
                         Some(known) if known.standing == Standing::Pending => drop(datasets.insert(dataset)),
                         Some(known) if known.newer.as_ref().is_some_and(|newer| newer.etag == version.etag) => {
-                            self.tell(&conflict(&known), visit).await;
+                            self.herald.tell(&conflict(&known), visit).await;
                         }
                         _ => {}
                     }
@@ -78,11 +78,11 @@ impl Orchestrator {
                 }
                 object::Landing::Conflict(landed) => {
                     count.conflicts += 1;
-                    self.tell(&conflict(&landed), visit).await;
+                    self.herald.tell(&conflict(&landed), visit).await;
                 }
             }
         }
-        self.say(visit, &count);
+        self.herald.say(visit, &count);
         Ok(TakenIn { datasets, pending: count.pending })
     }
 
@@ -192,7 +192,7 @@ impl Orchestrator {
         let at = bucket.join(&format!("poison/orchestrator/{name}.json"));
         let letter = json!({"reason": reason, "request_id": visit.request_id, "stored_ms": visit.now_ms(), "raw": raw});
         self.lake.put(&at, Bytes::from(letter.to_string()), "application/json").await?;
-        self.say(visit, &DeadLetter { at: &at.to_string(), reason, counted: Some("EventsPoison") });
+        self.herald.say(visit, &DeadLetter { at: &at.to_string(), reason, counted: Some("EventsPoison") });
         Ok(())
     }
 }

@@ -22,11 +22,10 @@ pub mod window;
 
 use std::sync::Arc;
 
-use weir_alerts::{Notice, Publisher, notify};
+use weir_alerts::Herald;
 use weir_lake::Lake;
 use weir_ledger::batch::Book;
 use weir_ledger::{Ledger, Writer};
-use weir_telemetry::{Event, Telemetry, Trouble, Visit};
 
 use crate::config::Config;
 use crate::spark::Spark;
@@ -46,26 +45,11 @@ pub struct Orchestrator {
     pub spark: Arc<dyn Spark>,
     /// What runs' sums are loaded into, if anything.
     pub warehouse: Option<Arc<dyn Warehouse>>,
-    /// Where notices go.
-    pub publisher: Arc<dyn Publisher>,
-    /// Log and metrics.
-    pub telemetry: Telemetry,
+    /// Log, metrics and notices.
+    pub herald: Herald,
     /// Makes write tokens.
     pub writer: Arc<Writer>,
 }
 
 /// With less than this there is hardly any time left: the sweep goes on from here.
 pub(crate) const LAST_MS: u64 = 10_000;
-
-impl Orchestrator {
-    fn say(&self, visit: &Visit, event: &dyn Event) {
-        self.telemetry.emit(&visit.request_id, event);
-    }
-
-    async fn tell(&self, notice: &Notice, visit: &Visit) {
-        let told = notify(self.ledger.store(), self.publisher.as_ref(), notice, visit.now_ms()).await;
-        if let Err(failure) = told {
-            self.say(visit, &Trouble { doing: "publish an alert", failure: &failure });
-        }
-    }
-}

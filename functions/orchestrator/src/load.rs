@@ -1,6 +1,6 @@
 //! Loading what runs added up into the warehouse.
 
-use weir_alerts::{Notice, notify_surely};
+use weir_alerts::Notice;
 use weir_command::Location;
 use weir_contract::contract;
 use weir_delivery::Failure;
@@ -87,7 +87,7 @@ impl Orchestrator {
                 let tells = load.asked >= 3 && !load.told;
                 if tells {
                     let step = "Whether Redshift has it is not known, so it is asked again until it answers; the dataset's batch waits.";
-                    self.tell(&self.load_notice(&lane, why.clone(), step.to_owned()), visit).await;
+                    self.herald.tell(&self.load_notice(&lane, why.clone(), step.to_owned()), visit).await;
                 }
                 self.change_own(&lane, visit, load::unheard(&lane, why, tells, now_ms)).await
             }
@@ -152,7 +152,7 @@ impl Orchestrator {
         if !load.told {
             let step =
                 "Until it is over the dataset's batch waits. A transaction that someone left open may hold it up.";
-            self.tell(&self.load_notice(lane, why, step.to_owned()), visit).await;
+            self.herald.tell(&self.load_notice(lane, why, step.to_owned()), visit).await;
         }
         self.change_own(lane, visit, load::still_loading(lane, true, visit.now_ms())).await
     }
@@ -179,7 +179,7 @@ impl Orchestrator {
                 lane.name
             );
             // Before it is stored: nobody looks again.
-            notify_surely(self.publisher.as_ref(), &self.load_notice(lane, why, step)).await?;
+            self.herald.tell_surely(&self.load_notice(lane, why, step)).await?;
         }
         self.change_own(lane, visit, next).await
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::Value;
-use weir_alerts::Topic;
+use weir_alerts::{Herald, Topic};
 use weir_delivery::Failure;
 use weir_lake::{S3Lake, aws_config};
 use weir_ledger::{DynamoStore, Ledger, Writer};
@@ -27,11 +27,14 @@ async fn main() -> Result<(), Error> {
     let orchestrator = Arc::new(Orchestrator {
         lake: Arc::new(S3Lake::new(&aws)),
         ledger: Ledger::new(store.clone(), Arc::clone(&writer)),
-        book: store,
+        book: store.clone(),
         spark: Arc::new(GlueJob::new(&aws, &config.glue_job, &config.ledger_table)),
         warehouse,
-        publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
-        telemetry: Telemetry::new("orchestrator", &config.stack),
+        herald: Herald {
+            telemetry: Telemetry::new("orchestrator", &config.stack),
+            store: store.clone(),
+            publisher: Arc::new(Topic::new(aws_sdk_sns::Client::new(&aws), &config.alert_topic_arn)),
+        },
         config,
         writer,
     });

@@ -1,6 +1,6 @@
 //! A lane's run on Spark: started once, watched, and what becomes of one that did not do its work.
 
-use weir_alerts::{Notice, notify_surely};
+use weir_alerts::Notice;
 use weir_command::Command;
 use weir_delivery::{Failure, Fault};
 use weir_ledger::batch::{Lane, Phase, Run, lane};
@@ -165,6 +165,6 @@ impl Orchestrator {
             job_id: Some(run.id.clone()),
             next_step,
         };
-        notify_surely(self.publisher.as_ref(), &notice).await
+        self.herald.tell_surely(&notice).await
     }
 }

@@ -3,9 +3,13 @@
 //! What makes a failure distinct is its code and what was being done, not its words, which name keys and ids. The count
 //! is kept in the ledger's table: whoever counts first in a window publishes.
 
+mod herald;
+
 use async_trait::async_trait;
 use weir_delivery::Failure;
 use weir_ledger::Store;
+
+pub use herald::Herald;
 
 /// Something a person should know.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -73,7 +73,7 @@ impl Cdc {
             if seen.is_empty() {
                 let since = due.iter().filter_map(|backlog| backlog.since_ms).min();
                 let age_ms = since.map_or(0, |since| visit.now_ms().saturating_sub(since));
-                self.say(visit, &Due { tables: due.len(), age_ms });
+                self.herald.say(visit, &Due { tables: due.len(), age_ms });
             }
             let due: Vec<Backlog> = due.into_iter().filter(|backlog| seen.insert(backlog.name.clone())).collect();
             if due.is_empty() {
@@ -113,7 +113,7 @@ impl Cdc {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = lease.release(&place).await {
-            self.say(visit, &Trouble { doing: "give back a table's lease", failure: &failure });
+            self.herald.say(visit, &Trouble { doing: "give back a table's lease", failure: &failure });
         }
         done
     }
@@ -132,7 +132,7 @@ impl Cdc {
             let settled = |backlog: &Backlog| settle(backlog, &round.positions, &place.at.to_string(), visit.now_ms());
             change(self.backlogs.as_ref(), &self.writer, &backlog, settled).await?;
             if let Some(commit) = &round.commit {
-                self.say(visit, &Committed { source, commit });
+                self.herald.say(visit, &Committed { source, commit });
             }
             // What was staged meanwhile is the next minute's: each commit writes files again.
             if !round.more {
@@ -152,11 +152,11 @@ impl Cdc {
     /// A table that can't be written waits; what is staged of it stays.
     async fn hold(&self, backlog: &Backlog, failure: &Failure, visit: &Visit) {
         if let Err(failure) = self.put_off(backlog, visit).await {
-            self.say(visit, &Trouble { doing: "put a table off", failure: &failure });
+            self.herald.say(visit, &Trouble { doing: "put a table off", failure: &failure });
         }
         let lasts = failure.advice == Advice::Never || failure.fault == Fault::Internal;
         let is_quiet = !lasts && backlog.failures < QUIET_FAILURES;
-        self.say(visit, &TableHeld { table: &backlog.name, failure, is_quiet });
+        self.herald.say(visit, &TableHeld { table: &backlog.name, failure, is_quiet });
         if !is_quiet {
             let notice = Notice {
                 what: format!("commit changes of {}", backlog.name),
@@ -165,7 +165,7 @@ impl Cdc {
                 job_id: None,
                 next_step: "Mend what is said above: the table goes on by itself, within 15 minutes. Until then its changes are kept staged, for ChangesStagedDays.".to_owned(),
             };
-            self.tell(&notice, visit).await;
+            self.herald.tell(&notice, visit).await;
         }
     }
 

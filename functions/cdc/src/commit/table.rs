@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Schema};
-use weir_alerts::{Notice, notify_surely};
+use weir_alerts::Notice;
 use weir_changes::{ColumnDefinition, Entry, Source, TableDefinition, contract_of, inferred, plain_name, reduce};
 use weir_contract::Contract;
 use weir_delivery::Failure;
@@ -181,7 +181,7 @@ impl Cdc {
         let entries: Vec<Entry> = entries.into_iter().map(|entry| columns.rename(entry)).collect();
         let unknown = columns.unknown(&entries);
         if !unknown.is_empty() && self.memory.is_news(format!("{source}: {unknown:?}")) {
-            self.say(visit, &ColumnsLeftOut { source, columns: &unknown });
+            self.herald.say(visit, &ColumnsLeftOut { source, columns: &unknown });
         }
         Ok((contract, entries))
     }
@@ -203,13 +203,13 @@ impl Cdc {
             other => other.map(drop),
         };
         if let Err(failure) = cleaned {
-            self.say(visit, &Trouble { doing: "delete a table's old files", failure: &failure });
+            self.herald.say(visit, &Trouble { doing: "delete a table's old files", failure: &failure });
         }
     }
 
     async fn tell_of_gone(&self, source: &Source, drained: &Drained, visit: &Visit) {
         for shard in &drained.gone {
-            self.say(visit, &StagedGone { source, shard });
+            self.herald.say(visit, &StagedGone { source, shard });
             let reason = format!("changes of {source} were staged, and are gone, all or some of them: {shard}");
             let notice = Notice {
                 what: format!("read staged changes of {source}"),
@@ -219,8 +219,8 @@ impl Cdc {
                 next_step: "Load the table anew (docs/changes.md says how). They may have been deleted, or have waited longer than ChangesStagedDays.".to_owned(),
             };
             // Nobody will find out again.
-            if let Err(failure) = notify_surely(self.publisher.as_ref(), &notice).await {
-                self.say(visit, &Trouble { doing: "publish an alert", failure: &failure });
+            if let Err(failure) = self.herald.tell_surely(&notice).await {
+                self.herald.say(visit, &Trouble { doing: "publish an alert", failure: &failure });
             }
         }
     }

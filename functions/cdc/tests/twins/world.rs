@@ -7,6 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
 use serde_json::{Value, json};
+use weir_alerts::Herald;
 use weir_catalog::MemoryCatalog;
 use weir_cdc::commit::Report;
 use weir_cdc::config::Config;
@@ -76,9 +77,7 @@ impl World {
             lake: Arc::new(Mortal::new(&self.lake, fate)),
             backlogs: Arc::new(Mortal::new(&self.backlogs, fate)),
             catalog: Arc::new(Mortal::new(&self.catalog, fate)),
-            store: self.store.clone(),
-            publisher: self.told.clone(),
-            telemetry: Telemetry::silent(),
+            herald: Herald { telemetry: Telemetry::silent(), store: self.store.clone(), publisher: self.told.clone() },
             writer: Writer::new(format!("process-{number}")),
             limits: Limits { target_bytes: 3_500, settle_ms: 0, ..Limits::default() },
             memory: Memory::default(),

@@ -85,7 +85,7 @@ impl Ingest {
                 Ok(its) => rows += its,
                 Err(error @ ConvertError::Data { .. }) => {
                     let failure = to_failure(error);
-                    self.say(visit, &NotMerged { to: &to.to_string(), failure: &failure });
+                    self.herald.say(visit, &NotMerged { to: &to.to_string(), failure: &failure });
                     unread.push(file.clone());
                 }
                 Err(error) => return Err(to_failure(error)),

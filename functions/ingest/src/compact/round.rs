@@ -83,12 +83,13 @@ impl Ingest {
             match self.move_one(layout, &folder, &moving, &left, visit).await {
                 Ok(compacted) => {
                     let ms = visit.now_ms() - begun_ms;
-                    self.say(visit, &PartitionMoved { compacted: &compacted, generation: layout.generation, ms });
+                    self.herald
+                        .say(visit, &PartitionMoved { compacted: &compacted, generation: layout.generation, ms });
                     done.push(compacted);
                 }
                 Err(failure) if failure.code == OVERTAKEN => return Err(failure),
                 Err(failure) => {
-                    self.say(visit, &Trouble { doing: "compact a partition", failure: &failure });
+                    self.herald.say(visit, &Trouble { doing: "compact a partition", failure: &failure });
                     ended = ended.and(Err(failure.while_(format!("compact {folder}"))));
                 }
             }

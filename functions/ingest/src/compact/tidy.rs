@@ -57,7 +57,7 @@ impl Ingest {
             }
             // What is wrong with one keeps no other.
             if let Err(failure) = self.tidy_one(&mut layout, placed, &retired, due, &mut known, visit).await {
-                self.say(visit, &Trouble { doing: "tidy up after a compaction", failure: &failure });
+                self.herald.say(visit, &Trouble { doing: "tidy up after a compaction", failure: &failure });
             }
         }
         let is_own = |layout: &Layout| layout.lease_until_ms == until_ms;
@@ -97,7 +97,7 @@ impl Ingest {
             for some in all.chunks(AT_ONCE) {
                 self.lake.delete(some).await?;
             }
-            self.say(visit, &FolderDeleted { at: &at.to_string(), files: all.len() as u64 });
+            self.herald.say(visit, &FolderDeleted { at: &at.to_string(), files: all.len() as u64 });
         }
         (*layout, _) = self.change_layout(layout.clone(), |layout| forget(layout, retired)).await?;
         Ok(())
@@ -123,7 +123,7 @@ impl Ingest {
             Some(there) if there.as_prefix() == wanted.at.as_prefix() => Ok(true),
             Some(there) => {
                 self.catalog.move_to(&table, &wanted).await?;
-                self.say(visit, &Misplaced { folder, was: &there.to_string(), is: &wanted.at.to_string() });
+                self.herald.say(visit, &Misplaced { folder, was: &there.to_string(), is: &wanted.at.to_string() });
                 Ok(false)
             }
         }

@@ -11,6 +11,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
+use weir_alerts::Herald;
 use weir_catalog::MemoryCatalog;
 use weir_command::Location;
 use weir_delivery::Failure;
@@ -86,9 +87,11 @@ impl World {
             layouts: Arc::new(Mortal::new(&self.layouts, fate)),
             catalog: Arc::new(Mortal::new(&self.catalog, fate)),
             book: Arc::new(Mortal::new(&self.book, fate)),
-            store: Arc::new(Mortal::new(&self.store, fate)),
-            publisher: Arc::<Told>::clone(&self.told),
-            telemetry: Telemetry::silent(),
+            herald: Herald {
+                telemetry: Telemetry::silent(),
+                store: Arc::new(Mortal::new(&self.store, fate)),
+                publisher: Arc::<Told>::clone(&self.told),
+            },
             writer: Writer::new(format!("process-{number}")),
             memory: Memory::default(),
         }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use weir_alerts::Herald;
 use weir_command::Location;
 use weir_delivery::Failure;
 use weir_lake::{Lake, MemoryLake};
@@ -200,8 +201,11 @@ impl World {
             book: Arc::new(Mortal::new(&book, &fate)),
             spark: Arc::new(MortalSpark(Mortal::new(&spark, &fate))),
             warehouse: None,
-            publisher: Arc::<Told>::clone(&told),
-            telemetry: Telemetry::silent(),
+            herald: Herald {
+                telemetry: Telemetry::silent(),
+                store: Arc::new(Mortal::new(&store, &fate)),
+                publisher: Arc::<Told>::clone(&told),
+            },
             config,
             writer,
         };
