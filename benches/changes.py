@@ -12,6 +12,8 @@ import uuid
 
 import boto3
 
+import calls
+
 ROWS, CHANGES, ROUNDS = 1_000_000, 1_000, 5
 BATCH = 10_000
 STAGE, COMMIT = "target/sam-release/CdcFunction/bootstrap", "target/sam-release/CdcCommitFunction/bootstrap"
@@ -70,6 +72,11 @@ def sizes(changes):
     return {one["Key"]: one["Size"] for page in pages for one in page.get("Contents", []) if one["Key"].endswith(".parquet")}
 
 
+def memory(function):
+    """MB, as deployed."""
+    return boto3.client("lambda").get_function_configuration(FunctionName=function)["MemorySize"]
+
+
 def changes(bench):
     for buckets in (None, 8):
         ours(bench, buckets)
@@ -115,6 +122,17 @@ def ours(bench, buckets):
     bench.add(f"1,000 changes into 1 M rows, {name}: peak", peak / 1e6, "MB", ("<", 512, "value"))
     bench.add(f"1,000 changes into 1 M rows, {name}: written", written / 1e6, "MB", None)
     bench.add(f"1,000 changes into 1 M rows, {name}: CPU", said["cpu_s"] or 0, "s", None)
+    # One more, its calls counted: what it costs at one such commit a minute, each in a fresh process.
+    with calls.counted(stage) as (through, staging):
+        staged = host(bench, STAGE, [event(place, [(operation, row, 2 + ROUNDS) for operation, row in changes_of(ROUNDS + 1, dice)], "shardId-000000000000")], through)
+    with calls.counted(commit) as (through, committing):
+        committed = host(bench, COMMIT, ['{"commit":{}}'], through)
+    for step, met in (("staged", staging), ("committed", committing)):
+        for call, number in met.items():
+            bench.add(f"1,000 changes {step}, {name}: {call} calls", number, "calls", None)
+    cost = calls.dollars(staged["ms"][0], memory("weir-cdc"), staging) + calls.dollars(committed["ms"][0], memory("weir-cdc-commit"), committing)
+    bench.add(f"a million changes, 1,000 a commit, {name}", cost * 1_000_000 / CHANGES, "$", None)
+    bench.add(f"old files of a day, a commit a minute, {name}", written / 1e9 * 24 * 60 * calls.S3_GB_MONTH, "$ a month", None)
 
 
 def peers(bench):

@@ -6,15 +6,14 @@ import os
 import statistics
 import subprocess
 import sys
-import urllib.request
 import uuid
+
+import calls
 
 PEER = "benches/peers/kafka.py"
 BATCH = 10_000
 BATCHES = 20
 BOOTSTRAP = "target/sam-release/IngestFunction/bootstrap"
-PROXY = f"http://127.0.0.1:{int(os.environ.get('WEIR_LOCAL_PORT', '4566')) + 1}"
-CALLS = {"S3 PUT": ["PUT /"], "S3 GET": ["GET /", "events"], "S3 HEAD": ["HEAD /"], "DynamoDB": ["DynamoDB_20120810"]}
 
 
 def event(cluster, partition, first, rows):
@@ -22,13 +21,6 @@ def event(cluster, partition, first, rows):
     records = [{"topic": "log_topic", "partition": partition, "offset": first + n, "timestamp": 1714557600000 + n, "timestampType": "CREATE_TIME",
                 "value": base64.b64encode(row).decode(), "headers": []} for n, row in enumerate(rows)]
     return json.dumps({"eventSource": "aws:kafka", "eventSourceArn": cluster, "bootstrapServers": "b:9092", "records": {f"log_topic-{partition}": records}})
-
-
-def faults(body=None, method="GET"):
-    request = urllib.request.Request(f"{PROXY}/_faults", json.dumps(body).encode() if body else None, method=method)
-    with urllib.request.urlopen(request) as answer:
-        text = answer.read()
-    return json.loads(text) if text.strip() else None
 
 
 def cluster():
@@ -81,15 +73,11 @@ def kafka(bench):
     said = invoke(bench, [event(one, n % 8, n // 8, rows[n : n + 1]) for n in range(330)], environment)
     bench.add("a batch of one record, event to answer, p50", statistics.median(said["ms"]), "ms", None)
     # Of batches with rows of three days, in a process that knows their partitions.
-    counted, one = environment | {"AWS_ENDPOINT_URL": PROXY}, cluster()
-    faults(method="DELETE")
-    for contains in CALLS.values():
-        faults({"contains": contains, "fault": "count"}, "POST")
+    one = cluster()
     before = [event(one, 0, 0, rows[:100])] + [event(one, 0, 100 + n * 100, rows[100 + n * 100 : 200 + n * 100]) for n in range(21)]
-    invoke(bench, before, counted)
-    met = [rule["seen"] for rule in faults()]
-    faults(method="DELETE")
-    for name, number in zip(CALLS, met):
+    with calls.counted(environment) as (through, met):
+        invoke(bench, before, through)
+    for name, number in met.items():
         bench.add(f"{name} calls a batch of one partition, three dates", number / len(before), "calls", None)
     compaction(bench, environment)
     # And of larger ones.
