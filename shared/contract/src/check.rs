@@ -1,6 +1,7 @@
 //! From what is written in a file to a contract, or to all that is wrong with the file.
 
 mod field;
+mod live;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -128,6 +129,7 @@ impl Check<'_> {
         });
         let drops = drops.collect();
         let metrics = spec.metrics.as_ref().map(|metrics| self.metrics(metrics));
+        let live = spec.live.as_ref().map(|live| self.live(live));
         Contract {
             name: spec.name.into_inner(),
             description: spec.description,
@@ -138,6 +140,7 @@ impl Check<'_> {
             key,
             order_by,
             metrics,
+            live,
             lookup,
         }
     }

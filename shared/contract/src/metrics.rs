@@ -61,7 +61,8 @@ pub(crate) fn widest(kind: Type) -> Type {
 }
 
 /// A column's values as numbers.
-enum Numbers<'a> {
+#[allow(missing_docs)] // Arrow's own
+pub enum Numbers<'a> {
     Int32(&'a [i32]),
     Int64(&'a [i64]),
     Float(&'a [f64]),
@@ -69,7 +70,8 @@ enum Numbers<'a> {
 }
 
 impl<'a> Numbers<'a> {
-    fn of(array: &'a ArrayRef, kind: Type) -> Option<Self> {
+    /// Those of a column of this type; `None` where they are none.
+    pub fn of(array: &'a ArrayRef, kind: Type) -> Option<Self> {
         Some(match kind {
             Type::Int32 => Self::Int32(array.as_primitive_opt::<Int32Type>()?.values()),
             Type::Date => Self::Int32(array.as_primitive_opt::<Date32Type>()?.values()),
@@ -81,7 +83,8 @@ impl<'a> Numbers<'a> {
         })
     }
 
-    fn at(&self, row: usize) -> Number {
+    /// A row's, whatever it is where there is none.
+    pub fn at(&self, row: usize) -> Number {
         match self {
             Self::Int32(values) => values.get(row).map_or(Number::None, |value| Number::Int((*value).into())),
             Self::Int64(values) => values.get(row).map_or(Number::None, |value| Number::Int(*value)),
@@ -224,7 +227,7 @@ fn unit_of(contract: &Contract, how: Aggregation) -> f64 {
 }
 
 /// Bytes that order as the values do; null before all.
-pub(crate) fn key_of(array: &ArrayRef, row: usize, key: &mut Vec<u8>) {
+pub fn key_of(array: &ArrayRef, row: usize, key: &mut Vec<u8>) {
     if array.is_null(row) {
         return key.push(0);
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field as ArrowField, Schema, SchemaRef, TimeUnit};
 use jiff::tz::TimeZone;
 
+use crate::live::Live;
+
 /// A dataset's contract, checked and ready to be applied.
 #[derive(Debug, Clone)]
 pub struct Contract {
@@ -19,6 +21,7 @@ pub struct Contract {
     pub(crate) key: Vec<usize>,
     pub(crate) order_by: Vec<usize>,
     pub(crate) metrics: Option<Metrics>,
+    pub(crate) live: Option<Live>,
     /// Names and aliases of what may come with a row: its place among the columns.
     pub(crate) lookup: HashMap<String, usize>,
 }
@@ -145,8 +148,10 @@ pub(crate) struct Metric {
     pub(crate) how: Aggregation,
 }
 
+/// What is made of a column's values, each column by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Aggregation {
+#[allow(missing_docs)] // the names are the documentation
+pub enum Aggregation {
     Count,
     Sum(usize),
     Avg(usize),
@@ -236,6 +241,7 @@ impl Contract {
             partition_by: Vec::new(),
             order_by: Vec::new(),
             metrics: None,
+            live: None,
         }
     }
 

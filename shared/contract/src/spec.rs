@@ -22,6 +22,7 @@ pub(crate) struct Spec {
     #[serde(default)]
     pub(crate) drop: Vec<Spanned<DropSpec>>,
     pub(crate) metrics: Option<MetricsSpec>,
+    pub(crate) live: Option<LiveSpec>,
 }
 
 /// `[[field]]`: a column that comes with the data.
@@ -110,4 +111,51 @@ pub(crate) struct MetricSpec {
     pub(crate) avg: Option<Spanned<String>>,
     pub(crate) min: Option<Spanned<String>>,
     pub(crate) max: Option<Spanned<String>>,
+}
+
+/// `[live]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LiveSpec {
+    pub(crate) event_time: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) late_after_seconds: u64,
+    #[serde(default)]
+    pub(crate) group_by: Vec<Spanned<String>>,
+    pub(crate) most_groups: Option<Spanned<usize>>,
+    pub(crate) column: Vec<Spanned<LiveColumnSpec>>,
+}
+
+/// `[[live.column]]`. Exactly one of its forms.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LiveColumnSpec {
+    pub(crate) name: Spanned<String>,
+    #[serde(default)]
+    pub(crate) count: bool,
+    pub(crate) sum: Option<Spanned<String>>,
+    pub(crate) avg: Option<Spanned<String>>,
+    pub(crate) min: Option<Spanned<String>>,
+    pub(crate) max: Option<Spanned<String>>,
+    pub(crate) percentile: Option<PercentileSpec>,
+    pub(crate) distinct: Option<Spanned<String>>,
+    pub(crate) top: Option<TopSpec>,
+    #[serde(default)]
+    pub(crate) watched: bool,
+}
+
+/// `percentile = { of = "trip_duration", at = 95 }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PercentileSpec {
+    pub(crate) of: Spanned<String>,
+    pub(crate) at: Spanned<f64>,
+}
+
+/// `top = { of = ["dropoff_latitude", "dropoff_longitude"], most = 10 }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TopSpec {
+    pub(crate) of: Vec<Spanned<String>>,
+    pub(crate) most: Spanned<usize>,
 }

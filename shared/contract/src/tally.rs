@@ -28,8 +28,9 @@ pub enum MetricsError {
 
 /// What is kept for a metric of a group.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Tally {
-    pub(crate) count: u64,
+pub struct Tally {
+    /// How many values.
+    pub count: u64,
     int: i128,
     /// With its running error (Neumaier), so that the order of rows hardly matters.
     float: f64,
@@ -40,18 +41,22 @@ pub(crate) struct Tally {
 
 /// Whole numbers and everything that is counted in them, or floats.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Number {
+pub enum Number {
+    /// None.
     None,
+    /// A whole number, a day, a microsecond, a decimal's last place.
     Int(i64),
+    /// Any other.
     Float(f64),
 }
 
 impl Tally {
-    pub(crate) const EMPTY: Self =
+    /// Nothing yet.
+    pub const EMPTY: Self =
         Self { count: 0, int: 0, float: 0.0, error: 0.0, least: Number::None, greatest: Number::None };
 
     /// Counts a value in.
-    pub(crate) fn add(&mut self, number: Number) {
+    pub fn add(&mut self, number: Number) {
         match number {
             Number::None => return,
             Number::Int(value) => self.int += i128::from(value),
@@ -59,6 +64,23 @@ impl Tally {
         }
         self.count += 1;
         self.stretch(number);
+    }
+
+    /// What it comes to; `unit` is what whole numbers are counted in. `None` for a sum that is too large.
+    pub fn value(&self, how: Aggregation, unit: f64) -> Option<Number> {
+        // A column is of whole numbers or of floats.
+        let float = self.float + self.error;
+        Some(match how {
+            Aggregation::Count => Number::Int(i64::try_from(self.count).unwrap_or(i64::MAX)),
+            _ if self.count == 0 => Number::None,
+            Aggregation::Min(_) => self.least,
+            Aggregation::Max(_) => self.greatest,
+            Aggregation::Sum(_) if matches!(self.least, Number::Float(_)) => Number::Float(float),
+            Aggregation::Sum(_) => Number::Int(i64::try_from(self.int).ok()?),
+            // One division: 6.60 / 3 is 2.2.
+            Aggregation::Avg(_) if float == 0.0 => Number::Float(self.int as f64 / (unit * self.count as f64)),
+            Aggregation::Avg(_) => Number::Float(float / self.count as f64),
+        })
     }
 
     fn add_float(&mut self, value: f64) {
@@ -78,7 +100,7 @@ impl Tally {
     }
 
     /// Counts in what was counted elsewhere.
-    pub(crate) fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.int += other.int;
         self.add_float(other.float);
@@ -94,9 +116,10 @@ impl Tally {
 /// For another machine, little endian.
 impl Tally {
     /// How many bytes [`Tally::to_bytes`] are.
-    pub(crate) const BYTES: usize = 58;
+    pub const BYTES: usize = 58;
 
-    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
+    /// In this order: count, whole sum, float sum and its error, least, greatest.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         let numbers = [self.least, self.greatest].map(Number::to_bytes);
         let parts = [
@@ -111,7 +134,8 @@ impl Tally {
         bytes
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// `None` for what [`Tally::to_bytes`] does not give.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (count, rest) = bytes.split_first_chunk()?;
         let (int, rest) = rest.split_first_chunk()?;
         let (float, rest) = rest.split_first_chunk()?;
@@ -172,24 +196,7 @@ pub(crate) fn column_of<'t>(
         DataType::Decimal128(_, scale) => i32::from(*scale),
         _ => 0,
     };
-    let mut numbers = Vec::new();
-    for tally in tallies {
-        let some = tally.count > 0;
-        numbers.push(match how {
-            Aggregation::Count => Number::Int(i64::try_from(tally.count).unwrap_or(i64::MAX)),
-            _ if !some => Number::None,
-            Aggregation::Min(_) => tally.least,
-            Aggregation::Max(_) => tally.greatest,
-            Aggregation::Sum(_) if *field.data_type() == DataType::Float64 => Number::Float(tally.float + tally.error),
-            Aggregation::Sum(_) => Number::Int(i64::try_from(tally.int).map_err(|_| too_large())?),
-            Aggregation::Avg(_) => {
-                // A column is of whole numbers or of floats. One division: 6.60 / 3 is 2.2.
-                let count = tally.count as f64;
-                let float = tally.float + tally.error;
-                Number::Float(if float == 0.0 { tally.int as f64 / (unit * count) } else { float / count })
-            }
-        });
-    }
+    let numbers = tallies.map(|tally| tally.value(how, unit).ok_or_else(too_large)).collect::<Result<Vec<_>, _>>()?;
     let ints = numbers.iter().map(|number| if let Number::Int(value) = number { Some(*value) } else { None });
     let floats = numbers.iter().map(|number| if let Number::Float(value) = number { Some(*value) } else { None });
     Ok(match field.data_type() {
