@@ -80,6 +80,16 @@ impl Reading {
         self.shaped.bad.push(BadDocument { index: self.index, violation, raw });
         self.index += 1;
     }
+
+    fn note_partition(&mut self, row: &Row<'_>) {
+        // A key becomes part of a path.
+        let safe = |value: String| value.replace(|c: char| !(c.is_alphanumeric() || "-_.:@ ".contains(c)), "_");
+        let keys: Vec<_> = row.partition().map(|(name, value)| (name.to_owned(), safe(value))).collect();
+        match &self.keys {
+            None => self.keys = Some(keys),
+            Some(known) => self.mixed |= *known != keys,
+        }
+    }
 }
 
 impl<'c> Shaper<'c> {
@@ -156,54 +166,26 @@ impl<'c> Shaper<'c> {
         }
     }
 
-    /// One document or several, with or without line breaks between them. After one that is broken, the next line may be
-    /// well.
+    /// One document or several.
     fn documents(&mut self, payload: &Bytes, reading: &mut Reading) {
-        if payload.trim_ascii().is_empty() {
-            return reading.bad(Violation::unreadable("it is empty".to_owned()), payload.clone());
-        }
-        let mut at = 0;
-        loop {
-            let rest = payload.get(at..).unwrap_or_default();
-            let blank = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-            let rest = rest.get(blank..).unwrap_or_default();
-            if rest.is_empty() {
-                return;
-            }
-            let read = self.row.read_json(rest);
-            let length = read
-                .end
-                .filter(|end| *end > 0)
-                .unwrap_or_else(|| rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1));
-            let from = at + blank;
-            at = from + length;
-            match read.verdict {
+        let Self { row, partition_keys, lines } = self;
+        row.each_document(payload, |row, at, verdict| {
+            match verdict {
                 Verdict::Clean => {
-                    self.row.write_json(&mut self.lines);
-                    self.lines.push(b'\n');
+                    row.write_json(lines);
+                    lines.push(b'\n');
                     reading.shaped.clean += 1;
-                    if self.partition_keys {
-                        self.note_partition(reading);
+                    if *partition_keys {
+                        reading.note_partition(row);
                     }
                 }
                 Verdict::Dropped => reading.shaped.dropped += 1,
                 Verdict::Bad(violation) => {
-                    reading.bad(violation, payload.slice(from..at.min(payload.len())));
-                    continue;
+                    return reading.bad(violation, payload.slice(at.start..at.end.min(payload.len())));
                 }
             }
             reading.index += 1;
-        }
-    }
-
-    fn note_partition(&self, reading: &mut Reading) {
-        // A key becomes part of a path.
-        let safe = |value: String| value.replace(|c: char| !(c.is_alphanumeric() || "-_.:@ ".contains(c)), "_");
-        let keys: Vec<_> = self.row.partition().map(|(name, value)| (name.to_owned(), safe(value))).collect();
-        match &reading.keys {
-            None => reading.keys = Some(keys),
-            Some(known) => reading.mixed |= *known != keys,
-        }
+        });
     }
 }
 

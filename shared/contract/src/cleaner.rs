@@ -49,6 +49,15 @@ impl<'c> Cleaner<'c> {
         self.keep(verdict)
     }
 
+    /// Takes all documents of a payload ([`Row::each_document`]); clean rows are appended.
+    pub fn push_documents(&mut self, payload: &[u8], mut each: impl FnMut(&Verdict)) {
+        let (rows, builders) = (&mut self.rows, &mut self.builders);
+        self.row.each_document(payload, |row, _, verdict| {
+            append(row, builders, rows, &verdict);
+            each(&verdict);
+        });
+    }
+
     /// Takes all rows of a batch, columns by name; clean ones are appended, the others named.
     ///
     /// # Errors
@@ -86,12 +95,7 @@ impl<'c> Cleaner<'c> {
     }
 
     fn keep(&mut self, verdict: Verdict) -> Verdict {
-        if verdict == Verdict::Clean {
-            self.rows += 1;
-            for (builder, value) in self.builders.iter_mut().zip(&self.row.values) {
-                builder.push(*value, &self.row.text);
-            }
-        }
+        append(&self.row, &mut self.builders, &mut self.rows, &verdict);
         verdict
     }
 
@@ -108,6 +112,15 @@ impl<'c> Cleaner<'c> {
         let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
         let arrays = self.builders.iter_mut().map(Builder::finish).collect::<Result<Vec<_>, _>>()?;
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+    }
+}
+
+fn append(row: &Row<'_>, builders: &mut [Builder], rows: &mut usize, verdict: &Verdict) {
+    if *verdict == Verdict::Clean {
+        *rows += 1;
+        for (builder, value) in builders.iter_mut().zip(&row.values) {
+            builder.push(*value, &row.text);
+        }
     }
 }
 

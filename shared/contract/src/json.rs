@@ -4,6 +4,8 @@
 //! levels is not JSON to us). A known member given twice, under one name or two, is a bad row. A string that matters with
 //! a lone surrogate, a raw control character or bytes that are not UTF-8 makes a bad row.
 
+use std::ops::Range;
+
 use jiter::{Jiter, JiterError, Peek};
 use weir_values::{self as values, Member, Token};
 
@@ -42,6 +44,29 @@ impl Row<'_> {
                 let end = if violation.rule == Rule::Object { Some(json.current_index()) } else { None };
                 Read { verdict: Verdict::Bad(violation), end }
             }
+        }
+    }
+
+    /// Reads all documents of a payload, with or without line breaks between them. After one that is broken, the next line may be
+    /// well. A payload without any is one broken document.
+    pub fn each_document(&mut self, payload: &[u8], mut each: impl FnMut(&mut Self, Range<usize>, Verdict)) {
+        if payload.trim_ascii().is_empty() {
+            return each(self, 0..payload.len(), Verdict::Bad(Violation::unreadable("it is empty".to_owned())));
+        }
+        let mut at = 0;
+        loop {
+            let rest = payload.get(at..).unwrap_or_default();
+            let blank = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let rest = rest.get(blank..).unwrap_or_default();
+            if rest.is_empty() {
+                return;
+            }
+            let read = self.read_json(rest);
+            let line = || memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+            let length = read.end.filter(|end| *end > 0).unwrap_or_else(line);
+            let from = at + blank;
+            at = from + length;
+            each(self, from..at, read.verdict);
         }
     }
 
