@@ -208,6 +208,12 @@ impl Plan {
         self.columns.iter().map(|column| (column.name.as_ref(), column.watched))
     }
 
+    /// Whether a statistic of all rows is the sum of those of parts of them.
+    pub fn adds_up(&self, name: &str) -> bool {
+        let column = self.columns.iter().find(|column| column.name.as_ref() == name);
+        column.is_some_and(|column| matches!(column.how, Statistic::Plain(Aggregation::Count | Aggregation::Sum(_))))
+    }
+
     /// The names of the columns that rows are grouped by.
     pub fn group_by(&self) -> impl Iterator<Item = &str> {
         self.group_by.iter().map(|group| group.name.as_str())

@@ -3,12 +3,14 @@
 //! Source: CloudWatch user guide, "Specification: Embedded metric format". One dimension set, the function's name: a
 //! dimension with many values (a job id) would be billed as that many metrics.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 /// A measured value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
-    name: &'static str,
+    name: Cow<'static, str>,
     value: f64,
     unit: Unit,
 }
@@ -21,12 +23,13 @@ pub enum Unit {
     Bytes,
     Milliseconds,
     Percent,
+    None,
 }
 
 impl Metric {
     /// A value with its unit.
-    pub fn new(name: &'static str, value: f64, unit: Unit) -> Self {
-        Self { name, value, unit }
+    pub fn new(name: impl Into<Cow<'static, str>>, value: f64, unit: Unit) -> Self {
+        Self { name: name.into(), value, unit }
     }
 
     /// How many.
@@ -42,21 +45,22 @@ impl Unit {
             Self::Bytes => "Bytes",
             Self::Milliseconds => "Milliseconds",
             Self::Percent => "Percent",
+            Self::None => "None",
         }
     }
 }
 
-pub(crate) fn attach(line: &mut Map<String, Value>, namespace: &str, now_ms: u64, metrics: &[Metric]) {
+pub(crate) fn attach(line: &mut Map<String, Value>, namespace: &str, at_ms: u64, metrics: &[Metric]) {
     if metrics.is_empty() {
         return;
     }
     for metric in metrics {
-        line.insert(metric.name.to_owned(), metric.value.into());
+        line.insert(metric.name.to_string(), metric.value.into());
     }
     let declared: Vec<Value> =
         metrics.iter().map(|metric| json!({"Name": metric.name, "Unit": metric.unit.name()})).collect();
     let directive = json!({
-        "Timestamp": now_ms,
+        "Timestamp": at_ms,
         "CloudWatchMetrics": [{"Namespace": namespace, "Dimensions": [["function"]], "Metrics": declared}],
     });
     line.insert("_aws".to_owned(), directive);

@@ -41,6 +41,10 @@ pub trait Event {
     fn metrics(&self) -> Vec<Metric> {
         Vec::new()
     }
+    /// Of when that is, in milliseconds since the epoch, if not of now.
+    fn at_ms(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Who speaks: put on every line.
@@ -92,7 +96,7 @@ impl Telemetry {
         ] {
             line.insert(name.to_owned(), value);
         }
-        emf::attach(&mut line, &self.namespace, now_ms, &event.metrics());
+        emf::attach(&mut line, &self.namespace, event.at_ms().unwrap_or(now_ms), &event.metrics());
         Value::Object(line)
     }
 }

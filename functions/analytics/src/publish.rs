@@ -1,0 +1,162 @@
+//! A window's result, of all the parts there are.
+//!
+//! Every shard's last invocation stores its part, then makes the result of all parts, unless one that has them all is there. A
+//! result says which parts are in it and is replaced only by who has seen it: of two that come at once, the one that is late
+//! looks again. So the last to come finds all parts, whichever it is, and none is ever left out again.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use serde_json::{Map, Value, json};
+use weir_delivery::Failure;
+use weir_lake::{ObjectInfo, find, list_all};
+use weir_live::Window;
+use weir_telemetry::Visit;
+
+use crate::Analytics;
+use crate::names::{self, Span};
+use crate::visit::damaged;
+
+/// Parts that are read at a time.
+const AT_ONCE: usize = 16;
+
+/// How often a result is made again because another came before it. There may be as many as shards; each makes at least one
+/// final.
+const MOST_TRIES: usize = 1000;
+
+/// A result: its rows, the first of all groups.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    /// Rows.
+    pub lines: Vec<Map<String, Value>>,
+}
+
+impl Published {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        Some(Self { lines: lines.map(serde_json::from_slice).collect::<Result<_, _>>().ok()? })
+    }
+
+    fn write(&self) -> Bytes {
+        let mut bytes = Vec::new();
+        for line in &self.lines {
+            bytes.extend_from_slice(Value::from(line.clone()).to_string().as_bytes());
+            bytes.push(b'\n');
+        }
+        bytes.into()
+    }
+
+    /// Of all groups together.
+    pub fn all(&self) -> Option<&Map<String, Value>> {
+        self.lines.first()
+    }
+
+    fn parts(&self) -> BTreeSet<&str> {
+        let parts = self.all().and_then(|all| all.get("parts")?.as_array());
+        parts.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+}
+
+impl Analytics {
+    /// Makes a window's result, or finds it made. Nothing if there is nothing of the window.
+    ///
+    /// # Errors
+    /// S3's.
+    pub async fn publish(&self, span: &Span, visit: &Visit) -> Result<Option<Published>, Failure> {
+        let dataset = self.plan.dataset();
+        let prefix = names::parts(&self.config.statistics, dataset, span);
+        let at = names::result(&self.config.statistics, dataset, span);
+        for _ in 0..MOST_TRIES {
+            let parts = list_all(self.lake.as_ref(), &prefix).await?;
+            // With its etag: one that is written again may have more in it.
+            let name = |part: &ObjectInfo| {
+                let key = part.location.key();
+                format!("{}@{}", key.strip_prefix(prefix.key()).unwrap_or(key), part.etag.trim_matches('"'))
+            };
+            let there: Vec<String> = parts.iter().map(name).collect();
+            if there.is_empty() {
+                return Ok(None);
+            }
+            let known = match find(self.lake.as_ref(), &at).await {
+                // It was replaced between its head and its bytes.
+                Err(failure) if is_race(&failure) => continue,
+                known => known?,
+            };
+            let read = known.as_ref().and_then(|(bytes, _)| Published::read(bytes));
+            if let Some(result) = read
+                && there.iter().all(|part| result.parts().contains(part.as_str()))
+            {
+                return Ok(Some(result));
+            }
+            let Some(result) = self.result(span, &parts, &there, visit).await? else { continue };
+            let kind = "application/x-ndjson";
+            let put = match &known {
+                None => self.lake.put_new(&at, result.write(), kind).await,
+                Some((_, etag)) => self.lake.put_if(&at, etag, result.write(), kind).await,
+            };
+            match put {
+                Ok(()) => return Ok(Some(result)),
+                Err(failure) if is_race(&failure) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::passing("Crowded", format!("the result of {} was always another's", span.start())))
+    }
+
+    /// What parts come to; nothing if they were replaced meanwhile.
+    async fn result(
+        &self,
+        span: &Span,
+        parts: &[ObjectInfo],
+        names: &[String],
+        visit: &Visit,
+    ) -> Result<Option<Published>, Failure> {
+        let gets = parts.iter().map(|part| self.lake.get(&part.location, Some(&part.etag), 0, part.size));
+        let gets: Vec<_> = gets.collect();
+        let read: Result<Vec<Bytes>, Failure> = futures::stream::iter(gets).buffered(AT_ONCE).try_collect().await;
+        let read = match read {
+            Err(failure) if is_race(&failure) => return Ok(None),
+            read => read?,
+        };
+        let mut window = Window::default();
+        for bytes in read {
+            let merged = Window::from_bytes(&self.plan, &bytes).and_then(|part| window.merge(&self.plan, &part));
+            // Another version's.
+            window.incomplete |= merged.is_err();
+        }
+        let shards: BTreeSet<&str> = names.iter().filter_map(|name| name.split('/').next()).collect();
+        let lines = window.lines(&self.plan).map_err(|error| damaged(&error))?;
+        let scores = self.scores(span, &lines.all, visit).await;
+        let mut all = self.header(span);
+        let counts = serde_json::to_value(window.counts).unwrap_or_default();
+        if let Value::Object(counts) = counts {
+            all.extend(counts);
+        }
+        let facts = json!({"incomplete": window.incomplete, "shards": shards.len(), "scores": scores, "parts": names});
+        if let Value::Object(facts) = facts {
+            all.extend(facts);
+        }
+        all.extend(lines.all);
+        let of_group = |line| {
+            let mut group = self.header(span);
+            group.extend(line);
+            group
+        };
+        let lines = std::iter::once(all).chain(lines.groups.into_iter().map(of_group)).collect();
+        Ok(Some(Published { lines }))
+    }
+
+    fn header(&self, span: &Span) -> Map<String, Value> {
+        let mut line = Map::new();
+        line.insert("dataset".to_owned(), self.plan.dataset().into());
+        line.insert("window_start".to_owned(), span.start().into());
+        line.insert("window_end".to_owned(), span.end().into());
+        line.insert("window_seconds".to_owned(), span.seconds().into());
+        line
+    }
+}
+
+fn is_race(failure: &Failure) -> bool {
+    matches!(failure.code.as_str(), "PreconditionFailed" | "NoSuchKey")
+}
