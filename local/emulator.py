@@ -1,6 +1,6 @@
 """The local AWS, with what it lacks.
 
-Mappings of Kafka are kept with all they say; they are deployed disabled, and `weir-local drive-kafka` reads them.
+Mappings of Kafka and of tumbling windows are kept with all they say; Kafka's are deployed disabled, and `weir-local drive-kafka` reads them.
 Glue jobs run on local Spark: glue.py beside this. Redshift's Data API runs on PostgreSQL: redshift.py.
 
 A delivery stream reads its Kinesis stream beside PutRecords, not inside it.
@@ -19,7 +19,7 @@ from ministack.app import main
 from ministack.services import firehose, lambda_svc
 from ministack.services.cloudformation import provisioners
 
-KAFKA = ("Topics", "SelfManagedEventSource", "SourceAccessConfigurations", "ProvisionedPollerConfig")
+KEPT = ("Topics", "SelfManagedEventSource", "SourceAccessConfigurations", "ProvisionedPollerConfig", "TumblingWindowInSeconds")
 mappings = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
 
 
@@ -29,10 +29,12 @@ def keeping(change, given):
     def changed(*arguments):
         identity, attributes = change(*arguments)
         mapping = lambda_svc._esms[identity]
-        mapping |= {name: arguments[given][name] for name in KAFKA if name in arguments[given]}
+        mapping |= {name: arguments[given][name] for name in KEPT if name in arguments[given]}
         # Numbers from parameters are texts.
         pollers = mapping.get("ProvisionedPollerConfig", {})
         pollers |= {name: int(number) for name, number in pollers.items()}
+        if "TumblingWindowInSeconds" in mapping:
+            mapping["TumblingWindowInSeconds"] = int(mapping["TumblingWindowInSeconds"])
         if "SelfManagedEventSource" in mapping:
             # As the API spells what CloudFormation has in its own way.
             servers = mapping["SelfManagedEventSource"]["Endpoints"].get("KafkaBootstrapServers")

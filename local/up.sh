@@ -35,7 +35,7 @@ sam deploy --config-env local >"$dir/deploy.log" 2>&1 || { tail -40 "$dir/deploy
 target_dir="${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug"
 setsid "$target_dir/weir-local" proxy --listen "127.0.0.1:$faults" --upstream "$AWS_ENDPOINT_URL" >"$dir/proxy.log" 2>&1 </dev/null &
 echo $! >>"$dir/pids"
-for function in realtime cdc; do
+for function in realtime cdc analytics; do
   setsid "$target_dir/weir-local" drive --function "weir-$function" >"$dir/drive-$function.log" 2>&1 </dev/null &
   echo $! >>"$dir/pids"
 done

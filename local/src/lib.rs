@@ -10,3 +10,4 @@ pub mod mapping;
 pub mod poller;
 pub mod runtime;
 mod throttle;
+mod tumbling;

@@ -26,6 +26,8 @@ pub struct Settings {
     pub most_retries: Option<u32>,
     /// Whether `ReportBatchItemFailures` is on; if it is not, the response is ignored.
     pub reports: bool,
+    /// `TumblingWindowInSeconds`; `None` without.
+    pub tumbling: Option<Duration>,
 }
 
 /// The most an invocation's payload may hold: "Lambda … invokes your function when … the payload size reaches 6 MB".
@@ -140,6 +142,7 @@ mod tests {
         bisect: true,
         most_retries: Some(2),
         reports: true,
+        tumbling: None,
     };
 
     #[test]

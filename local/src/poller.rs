@@ -5,6 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use aws_sdk_kinesis::error::ProvideErrorMetadata;
 use aws_sdk_kinesis::types::{Record, Shard, ShardIteratorType};
 use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 use base64::Engine;
@@ -19,12 +20,13 @@ use crate::chaos::{self, Dice};
 use crate::invoker::{Deployed, Invoker};
 use crate::mapping::{self, Batch, Ended, Next, Settings};
 use crate::runtime::Answer;
+use crate::tumbling::Carried;
 
-type Failed = Box<dyn Error + Send + Sync>;
+pub(crate) type Failed = Box<dyn Error + Send + Sync>;
 
 /// How soon a shard that was empty is asked again: later and later, while nothing comes. Lambda asks once a second; a laptop need not wait
 /// so long, nor be kept busy by that.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often the stream is asked for new shards.
@@ -37,13 +39,13 @@ const ENVELOPE_BYTES: usize = 600;
 const REST: Duration = Duration::from_secs(1);
 
 /// One mapping: a stream into a function.
-struct Mapping {
+pub(crate) struct Mapping {
     kinesis: aws_sdk_kinesis::Client,
     invoker: Arc<dyn Invoker>,
     s3: aws_sdk_s3::Client,
     function: String,
     stream_arn: String,
-    settings: Settings,
+    pub(crate) settings: Settings,
     on_failure_bucket: Option<String>,
     from: ShardIteratorType,
     dice: Arc<Dice>,
@@ -107,6 +109,10 @@ async fn mappings_of(
     Ok(found)
 }
 
+fn forgotten(error: &impl ProvideErrorMetadata) -> bool {
+    matches!(error.code(), Some("ResourceNotFoundException" | "ExpiredIteratorException"))
+}
+
 /// The response that fails a whole batch.
 fn whole() -> BatchResponse {
     BatchResponse { batch_item_failures: vec![ItemFailure { item_identifier: String::new() }] }
@@ -116,14 +122,17 @@ fn whole() -> BatchResponse {
 fn settings_of(mapping: &EventSourceMappingConfiguration) -> Settings {
     let count = |set: Option<i32>, or: usize| set.and_then(|set| usize::try_from(set).ok()).unwrap_or(or);
     let seconds = |set: Option<i32>| set.and_then(|set| u64::try_from(set).ok()).map(Duration::from_secs);
+    let tumbling = seconds(mapping.tumbling_window_in_seconds()).filter(|length| !length.is_zero());
     Settings {
         batch_size: count(mapping.batch_size(), 100),
         window: seconds(mapping.maximum_batching_window_in_seconds()).unwrap_or_default(),
-        lanes: count(mapping.parallelization_factor(), 1).max(1),
+        // A window's state is the shard's.
+        lanes: if tumbling.is_some() { 1 } else { count(mapping.parallelization_factor(), 1).max(1) },
         oldest: seconds(mapping.maximum_record_age_in_seconds()),
         bisect: mapping.bisect_batch_on_function_error().unwrap_or(false),
         most_retries: mapping.maximum_retry_attempts().and_then(|most| u32::try_from(most).ok()),
         reports: !mapping.function_response_types().is_empty(),
+        tumbling,
     }
 }
 
@@ -186,7 +195,10 @@ impl Mapping {
         for _ in 0..self.settings.lanes {
             let (lane, records) = mpsc::channel(self.settings.batch_size);
             lanes.push(lane);
-            running.spawn(Arc::clone(&self).work(shard.clone(), records));
+            match self.settings.tumbling {
+                None => running.spawn(Arc::clone(&self).work(shard.clone(), records)),
+                Some(length) => running.spawn(Arc::clone(&self).windows(shard.clone(), records, length)),
+            };
         }
         let mut pause = PAUSE;
         while let Some(at) = iterator {
@@ -194,7 +206,11 @@ impl Mapping {
             if let Some(ended) = running.try_join_next() {
                 ended??;
             }
-            let got = self.kinesis.get_records().shard_iterator(at).limit(1000).send().await?;
+            let got = match self.kinesis.get_records().shard_iterator(at).limit(1000).send().await {
+                // The emulator forgets a shard that is split; on AWS it ends when all of it is read.
+                Err(error) if forgotten(&error) => break,
+                got => got?,
+            };
             iterator = got.next_shard_iterator().map(str::to_owned);
             if got.records().is_empty() {
                 tokio::time::sleep(pause).await;
@@ -250,7 +266,7 @@ impl Mapping {
             }
             let batch: Vec<Record> = waiting.drain(..count).collect();
             since = Instant::now();
-            self.with_mishaps(&shard, batch).await?;
+            self.with_mishaps(&shard, batch, None).await?;
         }
         Ok(())
     }
@@ -261,7 +277,12 @@ impl Mapping {
         self.settings.oldest.is_some_and(|oldest| age > oldest)
     }
 
-    async fn with_mishaps(&self, shard: &str, records: Vec<Record>) -> Result<(), Failed> {
+    pub(crate) async fn with_mishaps(
+        &self,
+        shard: &str,
+        records: Vec<Record>,
+        mut carried: Option<&mut Carried>,
+    ) -> Result<(), Failed> {
         let mishap = self.dice.throw(records.len());
         tokio::time::sleep(mishap.delay).await;
         let mut batches = vec![Batch { records, retries: 0 }];
@@ -281,7 +302,7 @@ impl Mapping {
         };
         let all = async {
             for batch in batches {
-                self.finish(shard, batch).await?;
+                self.finish(shard, batch, carried.as_deref_mut()).await?;
             }
             Ok(())
         };
@@ -290,7 +311,12 @@ impl Mapping {
     }
 
     /// Invokes until every record of a batch is done or discarded.
-    async fn finish(&self, shard: &str, batch: Batch<Record>) -> Result<(), Failed> {
+    pub(crate) async fn finish(
+        &self,
+        shard: &str,
+        batch: Batch<Record>,
+        mut carried: Option<&mut Carried>,
+    ) -> Result<(), Failed> {
         let mut queue = VecDeque::from([batch]);
         while let Some(batch) = queue.pop_front() {
             let (old, records) = batch.records.into_iter().partition(|record| self.too_old(record));
@@ -298,16 +324,25 @@ impl Mapping {
             if !old.records.is_empty() {
                 self.discard(shard, &old, "RecordAgeExceeded").await?;
             }
-            if batch.records.is_empty() {
+            // But for the end of a window, which comes without.
+            if batch.records.is_empty() && carried.as_ref().is_none_or(|carried| !carried.ends) {
                 continue;
             }
-            let event = self.event(shard, &batch.records);
+            let mut event = self.event(shard, &batch.records);
+            if let Some(carried) = &carried {
+                carried.onto(&mut event, shard, &self.stream_arn);
+            }
             // "Unable to invoke the function, it retries until the records expire": no retry of the batch's own is used up.
-            let Some(ended) = self.invoke(&event).await? else {
+            let Some((ended, state)) = self.invoke(&event).await? else {
                 tokio::time::sleep(REST).await;
                 queue.push_front(batch);
                 continue;
             };
+            if let (Some(carried), Ended::Answered(response)) = (&mut carried, &ended)
+                && response.batch_item_failures.is_empty()
+            {
+                carried.state = state;
+            }
             let failing = batch.retries;
             let Next { again, discarded } =
                 mapping::next(batch, &ended, self.settings, |record| record.sequence_number());
@@ -325,14 +360,16 @@ impl Mapping {
     }
 
     /// `None` if it could not be invoked: throttled, or not there.
-    async fn invoke(&self, event: &Value) -> Result<Option<Ended>, Failed> {
+    async fn invoke(&self, event: &Value) -> Result<Option<(Ended, Value)>, Failed> {
         Ok(match self.invoker.invoke(&event.to_string()).await? {
             Answer::Nothing => None,
-            Answer::Error(_) => Some(Ended::FunctionError),
+            Answer::Error(_) => Some((Ended::FunctionError, Value::Null)),
             // "A complete failure": a response that is none.
             Answer::Response(text) => {
                 let response = serde_json::from_str::<Option<BatchResponse>>(&text).map(Option::unwrap_or_default);
-                Some(response.map_or(Ended::Answered(whole()), Ended::Answered))
+                let state =
+                    serde_json::from_str(&text).map(|answer: Value| answer.get("state").cloned().unwrap_or_default());
+                Some((response.map_or(Ended::Answered(whole()), Ended::Answered), state.unwrap_or_default()))
             }
         })
     }

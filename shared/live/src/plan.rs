@@ -41,6 +41,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) place: usize,
+    pub(crate) kind: Type,
     pub(crate) name: String,
 }
 
@@ -112,6 +113,19 @@ fn most_text(kind: Type) -> usize {
     }
 }
 
+/// How a value of a type is read from JSON by Hive and Athena: a decimal is written as a number.
+fn hive_of(kind: Type) -> &'static str {
+    match kind {
+        Type::Bool => "boolean",
+        Type::Int32 => "int",
+        Type::Int64 => "bigint",
+        Type::Float64 | Type::Decimal { .. } => "double",
+        Type::String => "string",
+        Type::Date => "date",
+        Type::Timestamp => "timestamp",
+    }
+}
+
 impl Precision {
     /// The most that may be kept of an input, in bytes.
     fn most_bytes(self, input: &Input) -> usize {
@@ -170,8 +184,11 @@ impl Plan {
             });
         }
         let name_of = |place: usize| names_and_kinds.get(place).map_or_else(String::new, |(name, _)| name.clone());
-        let group_by: Vec<Group> =
-            live.group_by.iter().map(|place| Group { place: *place, name: name_of(*place) }).collect();
+        let group_by: Vec<Group> = live
+            .group_by
+            .iter()
+            .map(|place| Group { place: *place, kind: kind_of(*place), name: name_of(*place) })
+            .collect();
         // Others, and all that is no group's.
         let groups = if group_by.is_empty() { 1 } else { live.most_groups + 1 };
         let of_group = |precision: Precision| {
@@ -206,6 +223,33 @@ impl Plan {
     /// The names of the statistics, and whether each is watched.
     pub fn columns(&self) -> impl Iterator<Item = (&str, bool)> {
         self.columns.iter().map(|column| (column.name.as_ref(), column.watched))
+    }
+
+    /// The columns of results, as Hive, Glue and Athena spell them.
+    pub fn hive_columns(&self) -> impl Iterator<Item = (&str, &str)> {
+        let of_window = [("dataset", "string"), ("window_start", "timestamp"), ("window_end", "timestamp")];
+        let counts = ["window_seconds", "events", "late", "bad", "dropped", "unreadable", "repeated", "shards"];
+        let others = [
+            ("is_other", "boolean"),
+            ("incomplete", "boolean"),
+            ("scores", "map<string,double>"),
+            ("parts", "array<string>"),
+        ];
+        let groups = self.group_by.iter().map(|group| (group.name.as_str(), hive_of(group.kind)));
+        let columns = self.columns.iter().map(|column| (column.name.as_ref(), self.hive_type(column)));
+        let of_window = of_window.into_iter().chain(counts.map(|name| (name, "bigint"))).chain(others);
+        of_window.chain(groups).chain(columns)
+    }
+
+    fn hive_type(&self, column: &Column) -> &'static str {
+        match (&column.how, self.inputs.get(column.input)) {
+            (Statistic::Plain(Aggregation::Count) | Statistic::Distinct(_), _) => "bigint",
+            (Statistic::Plain(Aggregation::Avg(_)) | Statistic::Percentile { .. }, _) => "double",
+            (Statistic::Top { .. }, _) => "array<struct<value:string,count:bigint,at_least:bigint>>",
+            (Statistic::Plain(_), Some(Input::Numbers { kind: Type::Int32, .. })) => "bigint",
+            (Statistic::Plain(_), Some(Input::Numbers { kind, .. })) => hive_of(*kind),
+            (Statistic::Plain(_), _) => "double",
+        }
     }
 
     /// Whether a statistic of all rows is the sum of those of parts of them.
