@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use weir_command::Location;
 use weir_hudi::{Place, Table};
 use weir_ledger::{State, Store};
 use weir_local::runtime::Answer;
-use weir_tests::function::{CDC, CDC_COMMIT, Function, REALTIME, failures};
+use weir_tests::function::{ANALYTICS, CDC, CDC_COMMIT, Function, REALTIME, failures};
 use weir_tests::hudi::{Reader, fetch};
 use weir_tests::kafka::{own_database, own_ledger};
 use weir_tests::{Failed, Stack, aws};
@@ -171,5 +172,64 @@ async fn every_event_of_changes_is_answered_as_it_should_be() -> Result<(), Fail
     );
     let aside = weir_lake::list_all(&stack.lake, &changes.join("_quarantine/")).await?;
     assert_eq!(aside.len(), 1, "a row with a time that is none");
+    Ok(())
+}
+
+/// A window's invocations, one after the other, each twice, and what they come to.
+#[tokio::test]
+async fn every_event_of_windows_is_answered_as_it_should_be() -> Result<(), Failed> {
+    let stack = Stack::open("replay-live").await?;
+    let statistics = format!("s3://{}/live/tests/{}/", std::env::var("WEIR_TABLES_BUCKET")?, stack.run);
+    let function = stack.function_with(ANALYTICS, &[("STATISTICS", &statistics)]).await?;
+    let folder = Path::new(FOLDER).with_file_name("analytics");
+    let mut names: Vec<String> = Vec::new();
+    for entry in std::fs::read_dir(&folder)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    // In the order in which Lambda would send them; what the one answers, the next is given.
+    let windows = ["window.json", "poison.json", "last.json", "last-empty.json", "early.json"];
+    let others = ["no-window.json", "not-ours.json"];
+    let mut known: Vec<&str> = windows.iter().chain(&others).copied().collect();
+    known.sort_unstable();
+    assert_eq!(names, known);
+    let mut state = json!({});
+    for name in windows {
+        let mut event: Value = serde_json::from_slice(&std::fs::read(folder.join(name))?)?;
+        if let (Some(carried), Some(given)) = (state.as_object(), event["state"].as_object_mut()) {
+            given.extend(carried.clone());
+        }
+        for _ in 0..2 {
+            let answer = function.invoke(&event.to_string(), Duration::from_secs(60)).await?;
+            let Answer::Response(answer) = answer else { return Err(format!("{name}: {answer:?}").into()) };
+            let answer: Value = serde_json::from_str(&answer)?;
+            assert_eq!(answer["batchItemFailures"], json!([]), "{name}");
+            state = answer["state"].clone();
+        }
+    }
+    for name in others {
+        let answer = function.invoke(&std::fs::read_to_string(folder.join(name))?, Duration::from_secs(60)).await?;
+        assert!(
+            matches!(&answer, Answer::Error(error) if error.contains("TumblingWindowInSeconds")),
+            "{name}: {answer:?}"
+        );
+    }
+    let at = Location::parse(&format!("{statistics}trips/"))?;
+    let lines = stack.lines(&at).await?;
+    let all = &lines[0];
+    let said =
+        ["trips", "passengers", "total_duration", "late", "bad", "dropped", "unreadable", "shards", "different_trips"]
+            .map(|name| all[name].as_u64().unwrap_or(u64::MAX));
+    // Four of the window, one gzipped, one late, two of a shard whose window was ended early.
+    let trips = [0, 1, 2, 20, 6, 9, 20, 21];
+    let sum = |of: fn(u64) -> u64| trips.iter().map(|n| of(*n)).sum::<u64>();
+    assert_eq!(said, [8, sum(|n| 1 + n % 4), sum(|n| 455 + n), 1, 2, 1, 1, 2, 7], "{all}");
+    assert_eq!(
+        all["dropoff_cells"],
+        json!([{"value": "40.77,-73.96", "count": 8, "at_least": 8}]),
+        "coordinates are masked"
+    );
+    assert_eq!(all["peak_hour"], json!([{"value": "9", "count": 8, "at_least": 8}]));
+    assert_eq!(lines.len(), 3, "all, and each vendor");
     Ok(())
 }
