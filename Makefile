@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup binaries demo local-up kafka-up changes-up local-down invoke test bench lint audit fmt build wheel deploy clean
+.PHONY: help setup binaries demo local-up kafka-up changes-up search-up local-down invoke test bench lint audit fmt build wheel deploy clean
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -35,6 +35,9 @@ kafka-up: setup binaries ## A real Kafka beside the local AWS (make local-up), r
 changes-up: setup binaries ## A real PostgreSQL beside the local AWS (make local-up), its changes into Hudi tables
 	@local/changes.sh
 
+search-up: setup ## A real OpenSearch beside the local AWS (make local-up), which gets live statistics
+	@$(BIN)/python local/opensearch.py
+
 local-down: ## Stop the local AWS
 	@local/down.sh
 
@@ -45,6 +48,7 @@ invoke: ## Run an event through a function: make invoke FN=realtime EVENT=events
 
 test: local-up ## Unit, property, conformance and end-to-end tests, then the demo, on a local AWS
 	@. target/local/env && python3 local/kafka.py && export WEIR_KAFKA=127.0.0.1:$$(($$WEIR_LOCAL_PORT + 2)) && \
+		python3 local/opensearch.py && export WEIR_SEARCH=http://127.0.0.1:$$(($$WEIR_LOCAL_PORT + 4)) && \
 		cargo test --locked --workspace && $(BIN)/python local/demo.py; \
 		status=$$?; local/down.sh; exit $$status
 

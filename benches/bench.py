@@ -1,5 +1,5 @@
 """`make bench`: measures Weir, and beside it its peers in the same run on the same cores. `make bench WHAT="clean kpl"` measures
-only that: convert, clean, transform, kpl, spark, init, jobs, orchestrator, kafka, changes, produce.
+only that: convert, clean, transform, kpl, spark, init, jobs, orchestrator, kafka, changes, analytics, produce.
 
 Prints its conditions and a table, and writes target/bench.json: a row a measure with name, value, unit, each peer's value,
 ratio (of ours to the better peer), target, and whether it is met. Nothing here is a test: a missed target is a fact to print.
@@ -21,6 +21,7 @@ import boto3
 import duckdb
 import polars
 
+import analytics
 import changes
 import kafka
 import telemetry
@@ -152,7 +153,7 @@ def variables(function="weir-realtime"):
 
 def init():
     count = 50
-    for function in ("Realtime", "Transform", "Orchestrator", "Ingest", "Cdc"):
+    for function in ("Realtime", "Transform", "Orchestrator", "Ingest", "Cdc", "Analytics"):
         bootstrap = f"target/sam-release/{function}Function/bootstrap"
         said = run(f"{DEBUG}/bench-host", "init", bootstrap, str(count), env=variables(f"weir-{function.lower()}"))
         add(f"{function.lower()}: init, exec to first request, p50", statistics.median(said["ms"]), "ms", ("<", 10, "value"))
@@ -231,11 +232,11 @@ def conditions():
 def main():
     os.makedirs(FOLDER, exist_ok=True)
     said = conditions()
-    what = sys.argv[1:] or ["transform", "kpl", "clean", "convert", "spark", "init", "jobs", "orchestrator", "kafka", "changes", "produce"]
+    what = sys.argv[1:] or ["transform", "kpl", "clean", "convert", "spark", "init", "jobs", "orchestrator", "kafka", "changes", "analytics", "produce"]
     this = sys.modules[__name__]
     # Before the local AWS is there to take its share of the cores.
     alone = {"transform": lambda: telemetry.transform(this), "kpl": lambda: telemetry.aggregates(this), "clean": lambda: telemetry.cleaning(this), "convert": conversions, "spark": spark}
-    beside = {"init": init, "jobs": jobs, "orchestrator": orchestrator, "kafka": lambda: kafka.kafka(this), "changes": lambda: changes.changes(this), "produce": lambda: telemetry.produce(this)}
+    beside = {"init": init, "jobs": jobs, "orchestrator": orchestrator, "kafka": lambda: kafka.kafka(this), "changes": lambda: changes.changes(this), "analytics": lambda: analytics.analytics(this), "produce": lambda: telemetry.produce(this)}
     if unknown := [name for name in what if name not in alone | beside]:
         sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(alone | beside)}")
     for name in what:

@@ -2,7 +2,7 @@
 //!
 //! Its variables are this process's own. `jobs` reads events, one a line, from standard input: the first `COUNT / 10` warm it
 //! up, and the rest are measured from the event's hand-over to the response. Prints milliseconds, the process' CPU seconds, its peak
-//! of memory and the last report of a compaction as JSON.
+//! of memory and what it last answered, if it is a report, as JSON.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -53,6 +53,11 @@ async fn main() -> Result<(), Failed> {
                 last = match answer {
                     Answer::Response(text) if text.starts_with(r#"{"partitions":"#) => Some(text),
                     Answer::Response(text) if text.starts_with(r#"{"commits":"#) && text.ends_with(r#""held":0}"#) => {
+                        Some(text)
+                    }
+                    Answer::Response(text)
+                        if text.starts_with(r#"{"state":"#) && text.ends_with(r#""batchItemFailures":[]}"#) =>
+                    {
                         Some(text)
                     }
                     answer if done.contains(&answer) => None,

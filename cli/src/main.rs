@@ -10,6 +10,7 @@ mod generate;
 mod jobs;
 mod kafka;
 mod produce;
+mod stats;
 mod submit;
 mod table;
 
@@ -51,6 +52,8 @@ enum Verb {
     Produce(produce::Produce),
     /// How far Kafka's topics are read.
     Kafka(kafka::KafkaArgs),
+    /// What is happening now: a stream's statistics, window by window.
+    Stats(stats::Stats),
     /// Make few files of the many small ones that Kafka's events become.
     Compact(compact::Compact),
     /// Hudi tables: what is in them, what was done to them, whether they are whole.
@@ -147,6 +150,7 @@ async fn run(cli: &Cli) -> Result<(), Stop> {
         Verb::Generate(generate) => generate.run(),
         Verb::Produce(produce) => produce.run(cli).await,
         Verb::Kafka(kafka) => kafka.run(&Stack::open(cli).await?).await,
+        Verb::Stats(stats) => stats.run(&Stack::open(cli).await?).await,
         Verb::Compact(compact) => compact.run(&Stack::open(cli).await?).await,
         Verb::Table(table) => table.run(cli).await,
         Verb::Batch(batch) => batch.run(&Stack::open(cli).await?).await,

@@ -12,6 +12,19 @@ pub struct Config {
     pub stack: String,
     /// `STATISTICS`: where results are, `<STATISTICS><dataset>/`, and the parts they are made of, `<STATISTICS>_parts/`.
     pub statistics: Location,
+    /// `DELIVERS`: whether results are marked to be delivered to OpenSearch.
+    pub delivers: bool,
+    /// `SEARCH_ENDPOINT`: where the function that delivers finds OpenSearch, `https://host`. Not set in the stream's function.
+    pub search: Option<Search>,
+}
+
+/// An OpenSearch domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    /// `https://host`, or `http://host:port` on a laptop.
+    pub endpoint: String,
+    /// `SEARCH_SECRET`: the secret that holds `username` and `password`; without it, the function's role signs.
+    pub secret: Option<String>,
 }
 
 impl Config {
@@ -24,6 +37,15 @@ impl Config {
         let stack = variables.text("STACK");
         let statistics = variables.parsed::<Location>("STATISTICS");
         let dataset = variables.text("DATASET");
+        let delivers =
+            variables.one_of("DELIVERS", |value| value.parse().ok(), "`true` or `false`").unwrap_or_default();
+        let endpoint = variables.optional("SEARCH_ENDPOINT");
+        if let Some(endpoint) =
+            endpoint.as_ref().filter(|it| !it.starts_with("https://") && !it.starts_with("http://127.0.0.1:"))
+        {
+            variables.problem("SEARCH_ENDPOINT", format!("`{endpoint}` must begin with https://"));
+        }
+        let secret = variables.optional("SEARCH_SECRET");
         let planned = contract(&dataset).map_err(|error| error.to_string()).and_then(|contract| {
             let none = || format!("the contract of `{dataset}` has no [live], which says what is kept of a window");
             let plan = Plan::of(&contract).ok_or_else(none)?.map_err(|error| error.to_string())?;
@@ -35,7 +57,8 @@ impl Config {
         variables.finish()?;
         let statistics = statistics.ok_or("STATISTICS is missing")?.as_prefix();
         let (contract, plan) = planned?;
-        Ok((Self { stack, statistics }, contract, plan))
+        let search = endpoint.map(|endpoint| Search { endpoint, secret });
+        Ok((Self { stack, statistics, delivers, search }, contract, plan))
     }
 }
 
@@ -46,6 +69,7 @@ mod tests {
     fn read(dataset: &str, statistics: &str) -> Result<(Config, Contract, Plan), String> {
         Config::read(|name| match name {
             "STACK" => Some("weir".into()),
+            "DELIVERS" => Some("false".into()),
             "DATASET" => Some(dataset.into()),
             "STATISTICS" => Some(statistics.into()),
             _ => None,

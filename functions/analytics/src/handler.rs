@@ -1,4 +1,6 @@
-//! One invocation: an event of a tumbling window, as the Lambda developer guide shows it under "Implementing stateful Kinesis
+//! One invocation: an event of a tumbling window, or, in the function that delivers, whatever says that it is to look.
+//!
+//! A window's event is as the Lambda developer guide shows it under "Implementing stateful Kinesis
 //! Data Streams processing in Lambda".
 
 use std::collections::BTreeMap;
@@ -10,6 +12,7 @@ use weir_delivery::kinesis::{BatchResponse, read_batch};
 use weir_telemetry::Visit;
 
 use crate::Analytics;
+use crate::deliver::Report;
 use crate::names::{Bounds, Span};
 
 /// The member of Lambda's state that is ours.
@@ -57,12 +60,34 @@ impl Answer {
     }
 }
 
+/// What one of the functions answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// The stream's.
+    Window(Answer),
+    /// The one's that delivers.
+    Delivered(Report),
+}
+
 impl Analytics {
     /// Answers one invocation.
     ///
     /// # Errors
+    /// Those of [`Analytics::window`] and [`Analytics::deliver`].
+    pub async fn handle(&self, payload: &str, visit: &Visit) -> Result<Reply, Failure> {
+        match &self.index {
+            // By a schedule, or because a mark was left: it looks for itself.
+            Some(index) => self.deliver(index.as_ref(), visit).await.map(Reply::Delivered),
+            None => self.window(payload, visit).await.map(Reply::Window),
+        }
+    }
+
+    /// Counts a window's batch.
+    ///
+    /// # Errors
     /// What is no window's; S3's, and the batch comes again with the state as it was.
-    pub async fn handle(&self, payload: &str, visit: &Visit) -> Result<Answer, Failure> {
+    pub async fn window(&self, payload: &str, visit: &Visit) -> Result<Answer, Failure> {
         // Not the parser's words: they show what was sent.
         let not_a_window = || {
             let reason = "this is no tumbling window's invocation as Lambda documents it; the mapping must have TumblingWindowInSeconds";

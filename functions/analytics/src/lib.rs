@@ -9,9 +9,12 @@
 //! An event is counted once, however often it is delivered. A state knows the last record that is in it, and a state that
 //! begins anew (Lambda ends a window early when its state becomes too large) asks the parts that are there already.
 //!
+//! Where there is an OpenSearch domain, the same binary in another role delivers results to it ([`deliver`]).
+//!
 //! Records that can't be used are counted, not kept: the stream's other reader, the delivery to the dataset's table, keeps them.
 
 pub mod config;
+pub mod deliver;
 pub mod handler;
 pub mod names;
 pub mod publish;
@@ -24,9 +27,11 @@ use std::sync::Arc;
 use weir_contract::Contract;
 use weir_lake::Lake;
 use weir_live::Plan;
+use weir_search::Index;
 use weir_telemetry::Telemetry;
 
 use crate::config::Config;
+use crate::deliver::Prepared;
 use crate::recent::Recent;
 
 /// Everything it needs, made once per process.
@@ -39,6 +44,8 @@ pub struct Analytics {
     pub plan: Plan,
     /// S3.
     pub lake: Arc<dyn Lake>,
+    /// Where results are delivered to, in the function that does.
+    pub index: Option<Arc<dyn Index>>,
     /// Log and metrics.
     pub telemetry: Telemetry,
     /// What this process knows of earlier windows.
@@ -49,4 +56,5 @@ pub struct Analytics {
 #[derive(Default)]
 pub struct Memory {
     recent: Recent,
+    prepared: Prepared,
 }

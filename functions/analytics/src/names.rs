@@ -75,9 +75,29 @@ pub fn result(statistics: &Location, dataset: &str, span: &Span) -> Location {
     results(statistics, dataset).join(&format!("window_date={day}/{name}.ndjson"))
 }
 
+/// Where the marks of results that are to be delivered are.
+pub fn marks(statistics: &Location, dataset: &str) -> Location {
+    statistics.join(&format!("_outbox/{dataset}/"))
+}
+
+/// One of them: a result of so many parts, by an invocation.
+pub fn mark(marks: &Location, span: &Span, parts: usize, request: &str) -> Location {
+    marks.join(&format!("{}/{parts:06}-{request}", span.name()))
+}
+
+/// The window that a mark's name says.
+pub fn window_of_mark(mark: &Location) -> Option<Span> {
+    read(mark.key().rsplit('/').nth(1)?)
+}
+
 /// The window that a result's name says.
 pub fn window_of(result: &Location) -> Option<Span> {
-    let (start, seconds) = result.file_name().strip_suffix("s.ndjson")?.rsplit_once('-')?;
+    read(result.file_name().strip_suffix(".ndjson")?)
+}
+
+/// What [`Span::name`] wrote.
+fn read(name: &str) -> Option<Span> {
+    let (start, seconds) = name.strip_suffix('s')?.rsplit_once('-')?;
     let [date, time] = [start.get(..8)?, start.get(8..)?];
     let time = time.strip_prefix('T')?.strip_suffix('Z')?;
     let part = |text: &str, range| text.get(range).map(str::to_owned);
@@ -107,6 +127,9 @@ mod tests {
         assert_eq!(result.to_string(), "s3://tables/live/trips/window_date=2024-05-01/20240501T235900Z-60s.ndjson");
         assert_eq!(window_of(&result), Some(span));
         assert_eq!(window_of(&results(&statistics, "trips").join("window_date=2024-05-01/other.ndjson")), None);
+        let mark = mark(&marks(&statistics, "trips"), &span, 3, "request");
+        assert_eq!(mark.key(), "live/_outbox/trips/20240501T235900Z-60s/000003-request");
+        assert_eq!(window_of_mark(&mark), Some(span));
         let part = part(&parts(&statistics, "trips", &span), "shardId-000000000000", "4965");
         assert_eq!(part.key(), "live/_parts/trips/20240501T235900Z-60s/shardId-000000000000/4965");
         assert!(Bounds { start: "now".into(), end: String::new() }.read().is_err());

@@ -15,6 +15,7 @@ use weir_live::Window;
 use weir_telemetry::Visit;
 
 use crate::Analytics;
+use crate::deliver;
 use crate::names::{self, Span};
 use crate::visit::damaged;
 
@@ -33,7 +34,7 @@ pub struct Published {
 }
 
 impl Published {
-    fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         Some(Self { lines: lines.map(serde_json::from_slice).collect::<Result<_, _>>().ok()? })
     }
@@ -52,7 +53,7 @@ impl Published {
         self.lines.first()
     }
 
-    fn parts(&self) -> BTreeSet<&str> {
+    pub(crate) fn parts(&self) -> BTreeSet<&str> {
         let parts = self.all().and_then(|all| all.get("parts")?.as_array());
         parts.into_iter().flatten().filter_map(Value::as_str).collect()
     }
@@ -90,6 +91,9 @@ impl Analytics {
                 return Ok(Some(result));
             }
             let Some(result) = self.result(span, &parts, &there, visit).await? else { continue };
+            if self.config.delivers {
+                deliver::mark(self, span, there.len(), visit).await?;
+            }
             let kind = "application/x-ndjson";
             let put = match &known {
                 None => self.lake.put_new(&at, result.write(), kind).await,

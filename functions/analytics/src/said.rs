@@ -5,7 +5,9 @@ use weir_delivery::Failure;
 use weir_live::{Counts, Plan, Window};
 use weir_telemetry::{Event, Level, Metric, Unit};
 
+use crate::deliver::Report;
 use crate::handler::Turn;
+use crate::names::Span;
 use crate::publish::Published;
 use crate::visit::damaged;
 
@@ -122,6 +124,73 @@ impl Event for WindowEnded<'_> {
 
     fn at_ms(&self) -> Option<u64> {
         Some(self.turn.span.start_ms)
+    }
+}
+
+/// Results were delivered.
+pub struct Delivered {
+    /// How many.
+    pub report: Report,
+    /// How long the one has been waiting that waits for longest, in milliseconds.
+    pub age_ms: u64,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+    /// Whether it was this process's first.
+    pub cold_start: bool,
+}
+
+impl Event for Delivered {
+    fn level(&self) -> Level {
+        Level::Info
+    }
+
+    fn message(&self) -> String {
+        let Report { windows, documents, .. } = self.report;
+        format!("Delivered {documents} documents of {windows} windows.")
+    }
+
+    fn facts(&self) -> Value {
+        let Self { report, age_ms, ms, cold_start } = self;
+        json!({"report": report, "age_ms": age_ms, "ms": ms, "cold_start": cold_start})
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![
+            Metric::count("WindowsDelivered", self.report.windows),
+            Metric::count("DocumentsWritten", self.report.documents),
+            Metric::new("DeliveryAge", self.age_ms as f64, Unit::Milliseconds),
+            Metric::new("Duration", self.ms as f64, Unit::Milliseconds),
+        ]
+    }
+}
+
+/// OpenSearch does not take documents as they are.
+pub struct DocumentsRefused<'a> {
+    /// Their window.
+    pub span: &'a Span,
+    /// How many.
+    pub count: u64,
+    /// Why the first is not taken.
+    pub failure: &'a Failure,
+}
+
+impl Event for DocumentsRefused<'_> {
+    fn level(&self) -> Level {
+        Level::Error
+    }
+
+    fn message(&self) -> String {
+        let Self { span, count, failure } = self;
+        let (start, reason) = (span.start(), &failure.reason);
+        format!("OpenSearch refuses {count} documents of the window of {start}, which stays to be delivered: {reason}")
+    }
+
+    fn facts(&self) -> Value {
+        json!({"window_start": self.span.start(), "count": self.count, "code": self.failure.code})
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![Metric::count("DocumentsRefused", self.count)]
     }
 }
 

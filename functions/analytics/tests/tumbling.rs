@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +23,7 @@ use weir_delivery::Failure;
 use weir_lake::{Lake, MemoryLake, list_all};
 use weir_mortal::clock::now_ms;
 use weir_mortal::{Fate, Mortal};
+use weir_search::{Document, Index, MemoryIndex, Refused};
 use weir_telemetry::{Telemetry, Visit};
 
 /// 2024-05-01T10:00:00Z.
@@ -84,18 +86,46 @@ impl World {
         let (config, contract, plan) = Config::read(|name| {
             Some(match name {
                 "DATASET" => "trips".to_owned(),
+                "DELIVERS" => "true".to_owned(),
+                "SEARCH_ENDPOINT" | "SEARCH_SECRET" => return None,
                 "STATISTICS" => "s3://tables/live/".to_owned(),
                 _ => "weir".to_owned(),
             })
         })
         .unwrap();
         let lake = Arc::new(Mortal::new(&self.lake, &self.fate));
-        Analytics { config, contract, plan, lake, telemetry: Telemetry::silent(), memory: Memory::default() }
+        Analytics {
+            config,
+            contract,
+            plan,
+            lake,
+            index: None,
+            telemetry: Telemetry::silent(),
+            memory: Memory::default(),
+        }
     }
 
     async fn invoke(&self, event: &Value) -> Result<Answer, Failure> {
         self.fate.revive();
-        self.process().handle(&event.to_string(), &visit()).await
+        self.process().window(&event.to_string(), &visit()).await
+    }
+
+    /// The function that delivers, until nothing is left; how often it failed.
+    async fn deliver(&self, index: &Flaky) -> usize {
+        for n in 0.. {
+            self.fate.revive();
+            let delivered = self.process().deliver(index, &visit()).await;
+            if delivered.is_ok_and(|report| report.waiting == 0 && report.refused == 0) {
+                self.fate.set(0, false);
+                return n;
+            }
+            assert!(n < 100, "it is never delivered");
+        }
+        0
+    }
+
+    async fn marks(&self) -> usize {
+        list_all(self.lake.as_ref(), &Location::parse("s3://tables/live/_outbox/").unwrap()).await.unwrap().len()
     }
 
     async fn results(&self) -> BTreeMap<String, Vec<Map<String, Value>>> {
@@ -108,6 +138,39 @@ impl World {
             results.insert(lines[0]["window_start"].as_str().unwrap().to_owned(), lines);
         }
         results
+    }
+}
+
+/// OpenSearch that fails now and then, though it did what it was asked or before it did.
+struct Flaky {
+    index: MemoryIndex,
+    calls: AtomicUsize,
+    fails: fn(usize) -> Option<bool>,
+}
+
+impl Flaky {
+    fn new(fails: fn(usize) -> Option<bool>) -> Self {
+        Self { index: MemoryIndex::default(), calls: AtomicUsize::new(0), fails }
+    }
+}
+
+#[async_trait::async_trait]
+impl Index for Flaky {
+    async fn template(&self, name: &str, body: &Value) -> Result<(), Failure> {
+        self.index.template(name, body).await
+    }
+
+    async fn write(&self, documents: &[Document]) -> Result<Vec<Refused>, Failure> {
+        let failed = || Err(Failure::passing("Http503", "it is down"));
+        match (self.fails)(self.calls.fetch_add(1, Ordering::SeqCst)) {
+            Some(false) => failed(),
+            Some(true) => {
+                // Only some of them, and no answer.
+                self.index.write(&documents[..documents.len() / 2]).await?;
+                failed()
+            }
+            None => self.index.write(documents).await,
+        }
     }
 }
 
@@ -202,6 +265,37 @@ impl Shard {
     }
 }
 
+/// What OpenSearch has is what the results say, whatever dies while they are delivered.
+async fn is_delivered(world: &World, results: &BTreeMap<String, Vec<Map<String, Value>>>, dice: &mut StdRng) {
+    let index = Flaky::new(|call| match call {
+        0 | 3 => Some(false),
+        1 | 4 => Some(true),
+        _ => None,
+    });
+    world.fate.set(dice.random_range(1..8), dice.random_bool(0.5));
+    assert!(world.deliver(&index).await > 0, "it failed now and then");
+    assert_eq!(world.marks().await, 0);
+    let held = index.index.documents("weir-live-weir-trips-2024-05");
+    let mut expected = 0;
+    for (start, lines) in results {
+        for (n, line) in lines.iter().enumerate() {
+            let name = if n == 0 { "all".to_owned() } else { format!("vendor_id={}", line["vendor_id"]) };
+            let document = &held[&format!("{start}-60s-{name}")];
+            for statistic in ["trips", "passengers", "avg_duration", "p95_duration", "window_start"] {
+                assert_eq!(document[statistic], line[statistic]);
+            }
+            assert!(document.values().all(|value| !value.is_array()), "{document:?}");
+        }
+        for (rank, cell) in lines[0]["dropoff_cells"].as_array().unwrap().iter().enumerate() {
+            let document = &held[&format!("{start}-60s-top-dropoff_cells-{:03}", rank + 1)];
+            assert_eq!((&document["value"], &document["count"]), (&cell["value"], &cell["count"]));
+        }
+        let tops = ["dropoff_cells", "peak_hour"].map(|name| lines[0][name].as_array().unwrap().len());
+        expected += lines.len() + tops.iter().sum::<usize>();
+    }
+    assert_eq!(held.len(), expected, "and nothing else");
+}
+
 fn check(lines: &[Map<String, Value>], events: &[&Event]) {
     let all = &lines[0];
     let trips: Vec<&&Event> = events.iter().filter(|event| event.is_trip()).collect();
@@ -269,6 +363,7 @@ async fn every_event_is_counted_once_whatever_dies_repeats_ends_early_or_splits(
         }
         let results = world.results().await;
         assert_eq!(results.len(), 3, "seed {seed}");
+        is_delivered(&world, &results, dice).await;
         for (n, (start, lines)) in results.iter().enumerate() {
             let window_ms = BEGIN_MS + n as u64 * WINDOW_MS;
             assert_eq!(*start, weir_live::instant(window_ms));
@@ -293,7 +388,7 @@ async fn shards_that_end_at_once_are_all_in_the_result() {
         world.fate.stall(n);
         let process = world.process();
         let event = first.event(BEGIN_MS, &one, true, false).to_string();
-        let stalled = tokio::spawn(async move { process.handle(&event, &visit()).await });
+        let stalled = tokio::spawn(async move { process.window(&event, &visit()).await });
         let came = tokio::select! {
             () = world.fate.stalled() => true,
             () = async { while !stalled.is_finished() { tokio::task::yield_now().await } } => false,
@@ -365,4 +460,47 @@ async fn a_quiet_window_leaves_nothing() {
     let shard = Shard::new("shardId-000000000000");
     world.invoke(&shard.event(BEGIN_MS, &[], true, false)).await.unwrap();
     assert!(list_all(world.lake.as_ref(), &Location::parse("s3://tables/").unwrap()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn documents_that_are_refused_are_told_and_stay_to_be_delivered() {
+    let world = World::new();
+    let event = Event { number: 1, arrived_ms: BEGIN_MS, vendor: 1, seconds: 60, kind: 9 };
+    let shard = Shard::new("shardId-000000000000");
+    world.invoke(&shard.event(BEGIN_MS, &[event], true, false)).await.unwrap();
+    let index = MemoryIndex::default();
+    // Somebody else's index template, which takes no such trips.
+    let template = json!({"index_patterns": ["weir-live-weir*"], "priority": 900, "template": {"mappings": {"properties": {"trips": {"type": "date"}}}}});
+    index.template("other", &template).await.unwrap();
+    let process = world.process();
+    let report = process.deliver(&index, &visit()).await.unwrap();
+    assert_eq!((report.windows, report.refused), (0, 2), "all rows and the vendor's");
+    assert_eq!(world.marks().await, 1);
+    let index = MemoryIndex::default();
+    let report = process.deliver(&index, &visit()).await.unwrap();
+    assert_eq!((report.windows, report.documents, report.refused), (1, 4, 0));
+    assert_eq!(world.marks().await, 0);
+}
+
+/// A result that is made again while the one before is on its way is delivered as well, and the older never takes its place.
+#[tokio::test]
+async fn the_most_whole_result_stays() {
+    let dice = &mut StdRng::seed_from_u64(3);
+    let events = events(dice, 40, 1);
+    let (one, other): (Vec<Event>, Vec<Event>) = events.iter().cloned().partition(|event| event.number % 2 == 0);
+    let world = World::new();
+    world.invoke(&Shard::new("shardId-000000000000").event(BEGIN_MS, &one, true, false)).await.unwrap();
+    let stale = Flaky::new(|_| None);
+    world.deliver(&stale).await;
+    let old = stale.index.documents("weir-live-weir-trips-2024-05");
+    world.invoke(&Shard::new("shardId-000000000001").event(BEGIN_MS, &other, true, false)).await.unwrap();
+    world.deliver(&stale).await;
+    let new = stale.index.documents("weir-live-weir-trips-2024-05");
+    assert_ne!(old, new);
+    let late: Vec<Document> = old
+        .into_iter()
+        .map(|(id, body)| Document { index: "weir-live-weir-trips-2024-05".into(), id, version: 1, body })
+        .collect();
+    assert!(stale.index.write(&late).await.unwrap().is_empty());
+    assert_eq!(stale.index.documents("weir-live-weir-trips-2024-05"), new);
 }

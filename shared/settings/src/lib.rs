@@ -34,6 +34,11 @@ impl<G: Fn(&str) -> Option<String>> Variables<G> {
         }
     }
 
+    /// A variable that need not be set.
+    pub fn optional(&self, name: &str) -> Option<String> {
+        (self.get)(name).filter(|value| !value.is_empty())
+    }
+
     /// A whole number.
     pub fn number(&mut self, name: &str) -> u64 {
         self.one_of(name, |value| value.parse().ok(), "a whole number").unwrap_or(0)
