@@ -34,7 +34,7 @@ async fn answer_within(
 ) -> (String, BatchShaped) {
     let mut event = BatchShaped { stream: batch.stream.clone(), ..BatchShaped::default() };
     let contract = config.contracts.get(&batch.stream);
-    let mut shaper = contract.map(|contract| Shaper::new(&contract.contract, contract.keys, now_micros));
+    let mut shaper = contract.map(|contract| Shaper::new(contract, now_micros));
     let mut handled = Vec::with_capacity(batch.records.len());
     for record in &mut batch.records {
         handled.push(match std::mem::replace(&mut record.data, Ok(Vec::new())) {

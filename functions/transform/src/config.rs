@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use weir_contract::{Contract, contract};
+use weir_contract::{Audience, Contract, contract};
 use weir_settings::Variables;
 
 /// The function's settings.
@@ -12,7 +12,7 @@ pub struct Config {
     pub stack: String,
     /// `DEAD_LETTER_BUCKET`.
     pub dead_letter_bucket: String,
-    /// `CONTRACTS`, by delivery stream: `delivery-stream=dataset,…`, or `delivery-stream=dataset+keys`.
+    /// `CONTRACTS`, by delivery stream: `delivery-stream=dataset,…`, with `+keys` or `+masked` behind the dataset.
     pub contracts: HashMap<String, Applied>,
 }
 
@@ -21,8 +21,10 @@ pub struct Config {
 pub struct Applied {
     /// What they are cleaned by.
     pub contract: Contract,
-    /// Whether answers carry the keys that the stream partitions by dynamically.
+    /// Whether answers carry the keys that the stream partitions by dynamically (`+keys`).
     pub keys: bool,
+    /// For whom: dashboards with `+masked`, else tables.
+    pub audience: Audience,
 }
 
 impl Config {
@@ -39,14 +41,27 @@ impl Config {
             match entry.split_once('=') {
                 None => variables.problem("CONTRACTS", format!("`{entry}` must be `delivery-stream=dataset`")),
                 Some((stream, dataset)) => {
-                    let dataset = dataset.trim();
-                    let without = dataset.strip_suffix("+keys");
-                    match contract(without.unwrap_or(dataset)) {
-                        Ok(contract) => {
-                            contracts.insert(stream.trim().to_owned(), Applied { contract, keys: without.is_some() });
+                    let mut words = dataset.trim().split('+');
+                    let applied = contract(words.next().unwrap_or_default());
+                    let applied = applied.map(|contract| Applied { contract, keys: false, audience: Audience::Tables });
+                    let mut applied = match applied {
+                        Ok(applied) => applied,
+                        Err(error) => {
+                            variables.problem("CONTRACTS", format!("`{entry}`: {error}"));
+                            continue;
                         }
-                        Err(error) => variables.problem("CONTRACTS", format!("`{entry}`: {error}")),
+                    };
+                    for word in words {
+                        match word {
+                            "keys" => applied.keys = true,
+                            "masked" => applied.audience = Audience::Dashboards,
+                            _ => {
+                                let reason = format!("`{entry}`: there is no `+{word}`, but `+keys` and `+masked`");
+                                variables.problem("CONTRACTS", reason);
+                            }
+                        }
                     }
+                    contracts.insert(stream.trim().to_owned(), applied);
                 }
             }
         }
@@ -62,21 +77,30 @@ mod tests {
     #[test]
     fn contracts_by_delivery_stream() {
         let config = Config::read(|name| {
-            Some(if name == "CONTRACTS" { "weir-trips=trips+keys, weir-logs=page_logs, " } else { "x" }.to_owned())
+            Some(
+                if name == "CONTRACTS" {
+                    "weir-trips=trips+keys, weir-logs=page_logs, weir-search=trips+masked+keys"
+                } else {
+                    "x"
+                }
+                .to_owned(),
+            )
         })
         .unwrap();
         let found = |stream: &str| (config.contracts[stream].contract.name(), config.contracts[stream].keys);
         assert_eq!((found("weir-trips"), found("weir-logs")), (("trips", true), ("page_logs", false)));
+        let audience = |stream: &str| config.contracts[stream].audience;
+        assert_eq!((audience("weir-trips"), audience("weir-search")), (Audience::Tables, Audience::Dashboards));
     }
 
     #[test]
     fn every_problem_is_said_at_once() {
         let said = Config::read(|name| match name {
-            "CONTRACTS" => Some("weir-trips=trip,loose".into()),
+            "CONTRACTS" => Some("weir-trips=trip,loose,weir-logs=page_logs+key".into()),
             _ => None,
         })
         .unwrap_err();
-        for word in ["STACK", "DEAD_LETTER_BUCKET", "did you mean `trips`?", "`loose`"] {
+        for word in ["STACK", "DEAD_LETTER_BUCKET", "did you mean `trips`?", "`loose`", "`+key`"] {
             assert!(said.contains(word), "{word}: {said}");
         }
     }

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use weir_contract::{Audience, Contract, Row, Verdict, Violation};
+use weir_contract::{Row, Verdict, Violation};
 use weir_kpl::{MOST_BYTES, Unpacked, unpack};
+
+use crate::config::Applied;
 
 /// What a record came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,8 +96,9 @@ impl Reading {
 
 impl<'c> Shaper<'c> {
     /// `now_micros` is the time that derived columns are given, in microseconds since 1970.
-    pub fn new(contract: &'c Contract, partition_keys: bool, now_micros: i64) -> Self {
-        Self { row: contract.row(Audience::Tables, now_micros), partition_keys, lines: Vec::new() }
+    pub fn new(applied: &'c Applied, now_micros: i64) -> Self {
+        let row = applied.contract.row(applied.audience, now_micros);
+        Self { row, partition_keys: applied.keys, lines: Vec::new() }
     }
 
     /// The clean lines of all records so far.
@@ -192,7 +195,7 @@ impl<'c> Shaper<'c> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_contract::contract;
+    use weir_contract::{Audience, contract};
     use weir_kpl::{Aggregate, Codec, SubRecord, compress};
 
     const GOOD: &str =
@@ -201,8 +204,8 @@ mod tests {
         r#"{"event_timestamp":"2024-03-02T12:34:56Z","session_id":"s","page_url":"/a","TTI":1,"TTAR":2}"#;
 
     fn shape(keys: bool, data: &[u8]) -> (Shaped, Vec<u8>) {
-        let contract = contract("page_logs").unwrap();
-        let mut shaper = Shaper::new(&contract, keys, 0);
+        let applied = Applied { contract: contract("page_logs").unwrap(), keys, audience: Audience::Tables };
+        let mut shaper = Shaper::new(&applied, 0);
         let shaped = shaper.shape(&Bytes::copy_from_slice(data));
         (shaped, shaper.lines().to_vec())
     }
