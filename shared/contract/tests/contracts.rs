@@ -141,3 +141,22 @@ TBLPROPERTIES (
     assert!(orders.contains("  - { Name: price, Type: \"decimal(12,2)\" }\n"), "{orders}");
     assert!(orders.ends_with("PartitionKeys:\n  - { Name: event_date, Type: date }\n"), "{orders}");
 }
+
+#[test]
+fn wrong_live_statistics_are_refused_each_with_the_remedy() {
+    let live = |text: &str| problems(&format!("{HEAD}type = \"string\"\n{text}"));
+    for (text, words) in [
+        ("[live]\nevent_time = \"a\"\ncolumn = []", "not a timestamp"),
+        ("[live]\ngroup_by = [\"b\"]\ncolumn = []", "did you mean `a`"),
+        ("[live]\n[[live.column]]\nname = \"n\"", "exactly one of"),
+        ("[live]\n[[live.column]]\nname = \"n\"\ncount = true\ndistinct = \"a\"", "exactly one of"),
+        ("[live]\n[[live.column]]\nname = \"events\"\ncount = true", "says something else"),
+        ("[live]\n[[live.column]]\nname = \"n\"\npercentile = { of = \"a\", at = 50 }", "a string, is none"),
+        ("[live]\n[[live.column]]\nname = \"n\"\ntop = { of = [\"a\"], most = 0 }", "1 to 100"),
+        ("[live]\n[[live.column]]\nname = \"n\"\ntop = { of = [], most = 1 }", "names no column"),
+        ("[live]\n[[live.column]]\nname = \"n\"\ntop = { of = [\"a\"], most = 1 }\nwatched = true", "only a number"),
+    ] {
+        let said = live(text);
+        assert!(said.contains(words), "{text}: {said}");
+    }
+}
