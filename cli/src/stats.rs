@@ -9,7 +9,7 @@ use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use weir_command::Location;
-use weir_contract::{Statistic, contract};
+use weir_contract::{Live, Statistic, contract};
 use weir_lake::{Lake, S3Lake};
 
 use crate::{Stack, Stop};
@@ -54,22 +54,19 @@ impl Stats {
         let results = results(stack, &self.dataset).await?;
         let lake = S3Lake::new(&stack.aws);
         let mut windows = Windows::default();
-        let mut shown = String::new();
+        let mut shown = BTreeMap::new();
         loop {
             windows.look(&lake, &results, usize::from(self.windows)).await?;
-            let newest = windows.0.iter().next_back().map(|(key, (etag, _))| format!("{key}{etag}"));
-            match newest {
-                None if !self.watch => {
-                    println!("there are no windows of {} yet; one is there when it has ended", self.dataset);
-                    return Ok(());
-                }
-                Some(newest) if newest != shown => {
-                    self.show(&windows, live, shown.is_empty())?;
-                    shown = newest;
-                }
-                _ => {}
+            let there: BTreeMap<String, String> =
+                windows.0.iter().map(|(key, (etag, _))| (key.clone(), etag.clone())).collect();
+            if there != shown {
+                self.show(&windows, live, &shown)?;
+                shown = there;
             }
             if !self.watch {
+                if shown.is_empty() {
+                    println!("there are no windows of {} yet; one is there when it has ended", self.dataset);
+                }
                 return Ok(());
             }
             tokio::select! {
@@ -79,13 +76,13 @@ impl Stats {
         }
     }
 
-    fn show(&self, windows: &Windows, live: &weir_contract::Live, is_first: bool) -> Result<(), Stop> {
+    fn show(&self, windows: &Windows, live: &Live, shown: &BTreeMap<String, String>) -> Result<(), Stop> {
         let mut out = std::io::stdout().lock();
         let all: Vec<&[Line]> = windows.0.values().map(|(_, lines)| lines.as_slice()).collect();
-        // Of one that goes on, what is new.
-        let from = if is_first { 0 } else { all.len().saturating_sub(1) };
         let written = if self.json {
-            let lines = all.get(from..).unwrap_or_default().iter().flat_map(|lines| lines.iter());
+            // What is new, and what has changed.
+            let fresh = windows.0.iter().filter(|(key, (etag, _))| shown.get(*key) != Some(etag));
+            let lines = fresh.flat_map(|(_, (_, lines))| lines);
             lines.map(|line| Value::from(line.clone())).try_for_each(|line| writeln!(out, "{line}"))
         } else if self.watch && out.is_terminal() {
             write!(out, "\x1b[H\x1b[2J{}", page(&all, live)).and_then(|()| out.flush())
@@ -137,7 +134,11 @@ impl Windows {
                 if self.0.get(key).is_some_and(|(etag, _)| *etag == object.etag) {
                     continue;
                 }
-                let bytes = lake.get(&object.location, None, 0, object.size).await.map_err(Stop::aws)?;
+                let bytes = match lake.get(&object.location, Some(&object.etag), 0, object.size).await {
+                    // A shard that was late has changed it: the next look finds it.
+                    Err(failure) if matches!(failure.code.as_str(), "PreconditionFailed" | "NoSuchKey") => continue,
+                    bytes => bytes.map_err(Stop::aws)?,
+                };
                 let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
                 let lines: Result<Vec<Line>, _> = lines.map(serde_json::from_slice).collect();
                 let lines = lines.map_err(|_| Stop(1, format!("{} is no result of a window", object.location)))?;
@@ -156,7 +157,7 @@ impl Windows {
 }
 
 /// The last window, each number with its chart over all windows.
-fn page(windows: &[&[Line]], live: &weir_contract::Live) -> String {
+fn page(windows: &[&[Line]], live: &Live) -> String {
     let last = windows.last().and_then(|lines| lines.split_first());
     let Some((all, groups)) = last else { return String::new() };
     let text = |name: &str| all.get(name).map_or(String::new(), plain);
@@ -202,7 +203,7 @@ fn page(windows: &[&[Line]], live: &weir_contract::Live) -> String {
 /// Scores beyond this stand out (see weir_live::score).
 const UNUSUAL: f64 = 3.5;
 
-fn of_groups(groups: &[Line], live: &weir_contract::Live, all: &Line) -> Table {
+fn of_groups(groups: &[Line], live: &Live, all: &Line) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let plain_columns = live.columns.iter().filter(|column| !matches!(column.how, Statistic::Top { .. }));

@@ -78,7 +78,7 @@ impl Analytics {
     pub async fn handle(&self, payload: &str, visit: &Visit) -> Result<Reply, Failure> {
         match &self.index {
             // By a schedule, or because a mark was left: it looks for itself.
-            Some(index) => self.deliver(index.as_ref(), visit).await.map(Reply::Delivered),
+            Some(index) => self.deliver(index.as_ref(), payload, visit).await.map(Reply::Delivered),
             None => self.window(payload, visit).await.map(Reply::Window),
         }
     }

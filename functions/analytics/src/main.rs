@@ -7,7 +7,7 @@ use weir_analytics::config::{Config, Search};
 use weir_analytics::{Analytics, Memory};
 use weir_entry::{Error, serve};
 use weir_lake::{S3Lake, SdkConfig, aws_config};
-use weir_search::{Identity, Index, Node};
+use weir_search::{Identity, Index, Node, UNAUTHORIZED};
 use weir_telemetry::Telemetry;
 
 /// Batches are megabytes that come and go; see transform.
@@ -52,5 +52,13 @@ async fn main() -> Result<(), Error> {
         memory: Memory::default(),
         config,
     };
-    serve(async |event: Box<RawValue>, visit| analytics.handle(event.get(), visit).await).await
+    serve(async |event: Box<RawValue>, visit| {
+        let answer = analytics.handle(event.get(), visit).await;
+        if answer.as_ref().is_err_and(|failure| failure.code == UNAUTHORIZED) {
+            eprintln!("OpenSearch no longer takes the password; the next process reads it anew.");
+            std::process::exit(1);
+        }
+        answer
+    })
+    .await
 }

@@ -80,9 +80,19 @@ pub fn marks(statistics: &Location, dataset: &str) -> Location {
     statistics.join(&format!("_outbox/{dataset}/"))
 }
 
-/// One of them: a result of so many parts, by an invocation.
-pub fn mark(marks: &Location, span: &Span, parts: usize, request: &str) -> Location {
-    marks.join(&format!("{}/{parts:06}-{request}", span.name()))
+/// A window's.
+pub fn marks_of(marks: &Location, span: &Span) -> Location {
+    marks.join(&format!("{}/", span.name()))
+}
+
+/// One of them: of a revision of the result, by an invocation.
+pub fn mark(marks: &Location, span: &Span, revision: u64, request: &str) -> Location {
+    marks_of(marks, span).join(&format!("{revision:06}-{request}"))
+}
+
+/// The revision that a mark is of.
+pub fn revision_of_mark(mark: &Location) -> u64 {
+    mark.file_name().split('-').next().and_then(|revision| revision.parse().ok()).unwrap_or_default()
 }
 
 /// The window that a mark's name says.
@@ -129,7 +139,7 @@ mod tests {
         assert_eq!(window_of(&results(&statistics, "trips").join("window_date=2024-05-01/other.ndjson")), None);
         let mark = mark(&marks(&statistics, "trips"), &span, 3, "request");
         assert_eq!(mark.key(), "live/_outbox/trips/20240501T235900Z-60s/000003-request");
-        assert_eq!(window_of_mark(&mark), Some(span));
+        assert_eq!((window_of_mark(&mark), revision_of_mark(&mark)), (Some(span), 3));
         let part = part(&parts(&statistics, "trips", &span), "shardId-000000000000", "4965");
         assert_eq!(part.key(), "live/_parts/trips/20240501T235900Z-60s/shardId-000000000000/4965");
         assert!(Bounds { start: "now".into(), end: String::new() }.read().is_err());

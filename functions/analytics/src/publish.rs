@@ -5,9 +5,11 @@
 //! looks again. So the last to come finds all parts, whichever it is, and none is ever left out again.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use serde_json::{Map, Value, json};
 use weir_delivery::Failure;
 use weir_lake::{ObjectInfo, find, list_all};
@@ -20,11 +22,17 @@ use crate::names::{self, Span};
 use crate::visit::damaged;
 
 /// Parts that are read at a time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 4;
 
-/// How often a result is made again because another came before it. There may be as many as shards; each makes at least one
-/// final.
-const MOST_TRIES: usize = 1000;
+/// What an invocation keeps for the last try.
+const RESERVE_MS: u64 = 10_000;
+
+/// Up to half a second, another for each that waits.
+fn pause(request: &str, tries: u64) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (request, tries).hash(&mut hasher);
+    Duration::from_millis(20 + hasher.finish() % 480)
+}
 
 /// A result: its rows, the first of all groups.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +61,12 @@ impl Published {
         self.lines.first()
     }
 
-    pub(crate) fn parts(&self) -> BTreeSet<&str> {
+    /// How often it was made.
+    pub fn revision(&self) -> u64 {
+        self.all().and_then(|all| all.get("revision")?.as_u64()).unwrap_or_default()
+    }
+
+    fn parts(&self) -> BTreeSet<&str> {
         let parts = self.all().and_then(|all| all.get("parts")?.as_array());
         parts.into_iter().flatten().filter_map(Value::as_str).collect()
     }
@@ -68,7 +81,14 @@ impl Analytics {
         let dataset = self.plan.dataset();
         let prefix = names::parts(&self.config.statistics, dataset, span);
         let at = names::result(&self.config.statistics, dataset, span);
-        for _ in 0..MOST_TRIES {
+        for tries in 0.. {
+            if tries > 0 {
+                // All shards end a window at once: they must not come again at once.
+                tokio::time::sleep(pause(&visit.request_id, tries)).await;
+            }
+            if !visit.has_left(RESERVE_MS) {
+                break;
+            }
             let parts = list_all(self.lake.as_ref(), &prefix).await?;
             // With its etag: one that is written again may have more in it.
             let name = |part: &ObjectInfo| {
@@ -90,9 +110,11 @@ impl Analytics {
             {
                 return Ok(Some(result));
             }
-            let Some(result) = self.result(span, &parts, &there, visit).await? else { continue };
+            let revision =
+                known.as_ref().and_then(|(bytes, _)| Published::read(bytes)).map_or(0, |it| it.revision()) + 1;
+            let Some(result) = self.result(span, &parts, &there, revision, visit).await? else { continue };
             if self.config.delivers {
-                deliver::mark(self, span, there.len(), visit).await?;
+                deliver::mark(self, span, revision, visit).await?;
             }
             let kind = "application/x-ndjson";
             let put = match &known {
@@ -114,21 +136,24 @@ impl Analytics {
         span: &Span,
         parts: &[ObjectInfo],
         names: &[String],
+        revision: u64,
         visit: &Visit,
     ) -> Result<Option<Published>, Failure> {
         let gets = parts.iter().map(|part| self.lake.get(&part.location, Some(&part.etag), 0, part.size));
         let gets: Vec<_> = gets.collect();
-        let read: Result<Vec<Bytes>, Failure> = futures::stream::iter(gets).buffered(AT_ONCE).try_collect().await;
-        let read = match read {
-            Err(failure) if is_race(&failure) => return Ok(None),
-            read => read?,
-        };
+        let mut read = futures::stream::iter(gets).buffered(AT_ONCE);
         let mut window = Window::default();
-        for bytes in read {
+        // One by one: all of them may be more than there is memory for.
+        while let Some(bytes) = read.next().await {
+            let bytes = match bytes {
+                Err(failure) if is_race(&failure) => return Ok(None),
+                bytes => bytes?,
+            };
             let merged = Window::from_bytes(&self.plan, &bytes).and_then(|part| window.merge(&self.plan, &part));
             // Another version's.
             window.incomplete |= merged.is_err();
         }
+        drop(read);
         let shards: BTreeSet<&str> = names.iter().filter_map(|name| name.split('/').next()).collect();
         let lines = window.lines(&self.plan).map_err(|error| damaged(&error))?;
         let scores = self.scores(span, &lines.all, visit).await;
@@ -137,7 +162,7 @@ impl Analytics {
         if let Value::Object(counts) = counts {
             all.extend(counts);
         }
-        let facts = json!({"incomplete": window.incomplete, "shards": shards.len(), "scores": scores, "parts": names});
+        let facts = json!({"incomplete": window.incomplete, "shards": shards.len(), "revision": revision, "scores": scores, "parts": names});
         if let Value::Object(facts) = facts {
             all.extend(facts);
         }
@@ -161,6 +186,6 @@ impl Analytics {
     }
 }
 
-fn is_race(failure: &Failure) -> bool {
+pub(crate) fn is_race(failure: &Failure) -> bool {
     matches!(failure.code.as_str(), "PreconditionFailed" | "NoSuchKey")
 }

@@ -13,6 +13,9 @@ use crate::handler::Turn;
 use crate::names;
 use crate::said::{StateLost, WindowEnded, WindowGrew};
 
+/// Rows that are held at a time: what is compressed may be many times as much.
+const MOST_ROWS: usize = 50_000;
+
 /// For a defect of ours.
 pub(crate) fn damaged(error: &Damaged) -> Failure {
     Failure::internal("Damaged", error.to_string())
@@ -106,8 +109,9 @@ impl Analytics {
         }
         let now_micros = i64::try_from(turn.span.start_ms).unwrap_or(i64::MAX).saturating_mul(1000);
         let mut cleaner = Cleaner::new(&self.contract, Audience::Dashboards, now_micros);
-        let counts = &mut window.counts;
-        for record in open(fresh) {
+        // One by one: how much of them can be unpacked must not depend on how the batch was cut.
+        for record in fresh.into_iter().flat_map(|record| open(vec![record])) {
+            let counts = &mut window.counts;
             match record.data {
                 Err(_) => counts.unreadable += 1,
                 Ok(data) => cleaner.push_documents(&data, |verdict| match verdict {
@@ -116,7 +120,14 @@ impl Analytics {
                     Verdict::Bad(_) => counts.bad += 1,
                 }),
             }
+            if cleaner.rows() >= MOST_ROWS {
+                self.add(window, &mut cleaner, turn)?;
+            }
         }
+        self.add(window, &mut cleaner, turn)
+    }
+
+    fn add(&self, window: &mut Window, cleaner: &mut Cleaner<'_>, turn: &Turn) -> Result<(), Failure> {
         let batch = cleaner.take().map_err(|error| Failure::internal("Arrow", error.to_string()))?;
         window.add(&self.plan, &batch, turn.span.start_ms).map_err(|error| damaged(&error))
     }

@@ -21,7 +21,7 @@ use weir_analytics::{Analytics, Memory};
 use weir_command::Location;
 use weir_delivery::Failure;
 use weir_lake::{Lake, MemoryLake, list_all};
-use weir_mortal::clock::now_ms;
+use weir_mortal::clock::{now_ms, pass};
 use weir_mortal::{Fate, Mortal};
 use weir_search::{Document, Index, MemoryIndex, Refused};
 use weir_telemetry::{Telemetry, Visit};
@@ -77,7 +77,7 @@ fn visit() -> Visit {
 
 impl World {
     fn new() -> Self {
-        let lake = Arc::new(MemoryLake::default());
+        let lake = Arc::new(MemoryLake::timed(now_ms));
         lake.make_bucket("tables");
         Self { lake, fate: Arc::default() }
     }
@@ -114,12 +114,14 @@ impl World {
     async fn deliver(&self, index: &Flaky) -> usize {
         for n in 0.. {
             self.fate.revive();
-            let delivered = self.process().deliver(index, &visit()).await;
+            let delivered = self.process().deliver(index, "{}", &visit()).await;
             if delivered.is_ok_and(|report| report.waiting == 0 && report.refused == 0) {
                 self.fate.set(0, false);
                 return n;
             }
             assert!(n < 100, "it is never delivered");
+            // A mark whose result never came goes when nobody can be at it.
+            pass(60_000);
         }
         0
     }
@@ -473,11 +475,11 @@ async fn documents_that_are_refused_are_told_and_stay_to_be_delivered() {
     let template = json!({"index_patterns": ["weir-live-weir*"], "priority": 900, "template": {"mappings": {"properties": {"trips": {"type": "date"}}}}});
     index.template("other", &template).await.unwrap();
     let process = world.process();
-    let report = process.deliver(&index, &visit()).await.unwrap();
+    let report = process.deliver(&index, "{}", &visit()).await.unwrap();
     assert_eq!((report.windows, report.refused), (0, 2), "all rows and the vendor's");
     assert_eq!(world.marks().await, 1);
     let index = MemoryIndex::default();
-    let report = process.deliver(&index, &visit()).await.unwrap();
+    let report = process.deliver(&index, "{}", &visit()).await.unwrap();
     assert_eq!((report.windows, report.documents, report.refused), (1, 4, 0));
     assert_eq!(world.marks().await, 0);
 }
@@ -503,4 +505,76 @@ async fn the_most_whole_result_stays() {
         .collect();
     assert!(stale.index.write(&late).await.unwrap().is_empty());
     assert_eq!(stale.index.documents("weir-live-weir-trips-2024-05"), new);
+}
+
+/// Whenever a result that is being made is stalled, and whatever is delivered meanwhile: at last OpenSearch has it.
+#[tokio::test]
+async fn a_result_that_is_made_while_others_deliver_is_delivered() {
+    let dice = &mut StdRng::seed_from_u64(11);
+    let events = events(dice, 40, 1);
+    let (one, other): (Vec<Event>, Vec<Event>) = events.iter().cloned().partition(|event| event.number % 2 == 0);
+    let mut calls = 0;
+    for n in 1.. {
+        let world = World::new();
+        world.invoke(&Shard::new("shardId-000000000000").event(BEGIN_MS, &one, true, false)).await.unwrap();
+        world.fate.stall(n);
+        let process = world.process();
+        let event = Shard::new("shardId-000000000001").event(BEGIN_MS, &other, true, false).to_string();
+        let stalled = tokio::spawn(async move { process.window(&event, &visit()).await });
+        let came = tokio::select! {
+            () = world.fate.stalled() => true,
+            () = async { while !stalled.is_finished() { tokio::task::yield_now().await } } => false,
+        };
+        if !came {
+            break;
+        }
+        calls = n;
+        // A process with a fate of its own delivers what there is.
+        let other_world = World { lake: Arc::clone(&world.lake), fate: Arc::default() };
+        let index = Flaky::new(|_| None);
+        other_world.process().deliver(&index, "{}", &visit()).await.unwrap();
+        world.fate.go_on();
+        stalled.await.unwrap().unwrap();
+        other_world.deliver(&index).await;
+        assert_eq!(world.marks().await, 0);
+        let results = world.results().await;
+        let held = index.index.documents("weir-live-weir-trips-2024-05");
+        let all = &held["2024-05-01T10:00:00Z-60s-all"];
+        assert_eq!(
+            (&all["trips"], &all["shards"]),
+            (&results["2024-05-01T10:00:00Z"][0]["trips"], &json!(2)),
+            "stalled at {n}"
+        );
+    }
+    assert!(calls >= 6, "there were calls to stall at: {calls}");
+}
+
+/// As S3 tells it, by EventBridge, before the result is there.
+#[tokio::test]
+async fn an_event_of_a_mark_is_about_its_window_and_waits_for_the_result() {
+    let world = World::new();
+    let event = Event { number: 1, arrived_ms: BEGIN_MS, vendor: 1, seconds: 60, kind: 9 };
+    let later = Event { number: 2, arrived_ms: BEGIN_MS + WINDOW_MS, ..event.clone() };
+    let shard = Shard::new("shardId-000000000000");
+    world.invoke(&shard.event(BEGIN_MS, &[event], true, false)).await.unwrap();
+    world.invoke(&shard.event(BEGIN_MS + WINDOW_MS, &[later], true, false)).await.unwrap();
+    let outbox = Location::parse("s3://tables/live/_outbox/").unwrap();
+    let marks = list_all(world.lake.as_ref(), &outbox).await.unwrap();
+    let told = json!({"source": "aws.s3", "detail-type": "Object Created", "detail": {"bucket": {"name": "tables"}, "object": {"key": marks[0].location.key()}}});
+    // The result is not there yet.
+    let result = Location::parse("s3://tables/live/trips/window_date=2024-05-01/20240501T100000Z-60s.ndjson").unwrap();
+    let whole = world.lake.head(&result).await.unwrap();
+    let bytes = world.lake.get(&result, None, 0, whole.size).await.unwrap();
+    world.lake.delete(std::slice::from_ref(&result)).await.unwrap();
+    let (process, told, index) = (world.process(), told.to_string(), Arc::new(MemoryIndex::default()));
+    let delivered = {
+        let index = Arc::clone(&index);
+        tokio::spawn(async move { process.deliver(index.as_ref(), &told, &visit()).await })
+    };
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    world.lake.put(&result, bytes, "application/x-ndjson").await.unwrap();
+    let report = delivered.await.unwrap().unwrap();
+    assert_eq!((report.windows, report.waiting), (1, 0));
+    assert_eq!(index.documents("weir-live-weir-trips-2024-05").len(), 4, "of the one window");
+    assert_eq!(world.marks().await, 1, "the other's stays");
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::{Aggregation, Contract};
 
 /// Names that a window's statistics have themselves.
-pub const RESERVED: [&str; 16] = [
+pub const RESERVED: [&str; 24] = [
     "dataset",
     "window_start",
     "window_end",
@@ -25,6 +25,14 @@ pub const RESERVED: [&str; 16] = [
     "incomplete",
     "scores",
     "is_other",
+    "revision",
+    "window_date",
+    "kind",
+    "statistic",
+    "value",
+    "rank",
+    "count",
+    "at_least",
 ];
 
 /// What is kept of a window, columns by their places.

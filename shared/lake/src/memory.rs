@@ -21,16 +21,25 @@ struct State {
     buckets: HashMap<String, BTreeMap<String, Object>>,
     uploads: HashMap<String, (Location, Attributes, BTreeMap<i32, Bytes>)>,
     made: u64,
+    clock: Option<fn() -> u64>,
 }
 
 #[derive(Debug, Clone)]
 struct Object {
     bytes: Bytes,
     etag: String,
+    modified_ms: u64,
     attributes: Attributes,
 }
 
 impl MemoryLake {
+    /// One whose objects say when they were written, by a clock in milliseconds since the epoch. Without it they say 0.
+    pub fn timed(clock: fn() -> u64) -> Self {
+        let lake = Self::default();
+        lake.state().clock = Some(clock);
+        lake
+    }
+
     /// Adds a bucket.
     pub fn make_bucket(&self, name: &str) {
         self.state().buckets.entry(name.to_owned()).or_default();
@@ -62,7 +71,8 @@ impl State {
     fn store(&mut self, at: &Location, bytes: Bytes, attributes: Attributes) -> Result<(), Failure> {
         self.made += 1;
         let etag = format!("\"{}\"", self.made);
-        self.bucket(at)?.insert(at.key().to_owned(), Object { bytes, etag, attributes });
+        let modified_ms = self.clock.map_or(0, |clock| clock());
+        self.bucket(at)?.insert(at.key().to_owned(), Object { bytes, etag, modified_ms, attributes });
         Ok(())
     }
 
@@ -86,8 +96,8 @@ fn slice(bytes: &Bytes, offset: u64, length: u64) -> Result<Bytes, Failure> {
 #[async_trait]
 impl Lake for MemoryLake {
     async fn head(&self, at: &Location) -> Result<ObjectInfo, Failure> {
-        let Object { bytes, etag, attributes } = self.state().object(at)?;
-        Ok(ObjectInfo { location: at.clone(), size: bytes.len() as u64, etag, modified_ms: 0, attributes })
+        let Object { bytes, etag, modified_ms, attributes } = self.state().object(at)?;
+        Ok(ObjectInfo { location: at.clone(), size: bytes.len() as u64, etag, modified_ms, attributes })
     }
 
     async fn list(&self, prefix: &Location, after: Option<&str>) -> Result<Page, Failure> {
@@ -103,7 +113,7 @@ impl Lake for MemoryLake {
                 location: prefix.sibling(key),
                 size: object.bytes.len() as u64,
                 etag: object.etag.clone(),
-                modified_ms: 0,
+                modified_ms: object.modified_ms,
                 attributes: Attributes::default(),
             });
         let page = found.by_ref().take(PAGE).collect();

@@ -228,7 +228,8 @@ impl Plan {
     /// The columns of results, as Hive, Glue and Athena spell them.
     pub fn hive_columns(&self) -> impl Iterator<Item = (&str, &str)> {
         let of_window = [("dataset", "string"), ("window_start", "timestamp"), ("window_end", "timestamp")];
-        let counts = ["window_seconds", "events", "late", "bad", "dropped", "unreadable", "repeated", "shards"];
+        let counts =
+            ["window_seconds", "events", "late", "bad", "dropped", "unreadable", "repeated", "shards", "revision"];
         let others = [
             ("is_other", "boolean"),
             ("incomplete", "boolean"),

@@ -14,7 +14,7 @@ use weir_delivery::Failure;
 
 pub use memory::MemoryIndex;
 #[cfg(feature = "http")]
-pub use node::{Identity, Node};
+pub use node::{Identity, Node, UNAUTHORIZED};
 
 /// A document.
 #[derive(Debug, Clone, PartialEq)]

@@ -133,13 +133,21 @@ impl Node {
     }
 }
 
+/// The code of a failure by a password that is no longer right.
+pub const UNAUTHORIZED: &str = "Unauthorized";
+
 const JSON: &str = "application/json";
 
 /// A failure of a whole request, by its status.
 fn failure(answer: &Answer, doing: &str) -> Failure {
     let error = answer.body.get("error").unwrap_or(&Value::Null);
     let code = error.get("type").or(Some(error)).and_then(Value::as_str).unwrap_or("OpenSearch").to_owned();
+    // As far as it does not show what was in a document.
     let reason = error.get("reason").and_then(Value::as_str).unwrap_or("it does not say why");
+    let reason = [" in document with id", ". Preview of field"]
+        .iter()
+        .fold(reason, |reason, end| reason.split_once(end).map_or(reason, |(before, _)| before));
+    let code = if answer.status == 401 { UNAUTHORIZED.to_owned() } else { code };
     Failure::aws(Some(&code), Some(answer.status), format!("{doing}: OpenSearch answers {}: {reason}", answer.status))
 }
 

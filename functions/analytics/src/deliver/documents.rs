@@ -8,14 +8,14 @@ use crate::names::Span;
 use crate::publish::Published;
 
 /// One for all rows (`kind` is `all`), one for each group (`group`), one for each of the most frequent values of all rows (`top`).
-/// Their names are the same whenever they are made, and their version is how many parts are in the result, so that the most whole
-/// one stays.
+/// Their names are the same whenever they are made, and their version is the result's revision, so that the last one
+/// stays.
 pub fn documents_of(stack: &str, plan: &Plan, span: &Span, published: &Published) -> Vec<Document> {
     let (dataset, start) = (plan.dataset(), span.start());
     let month = start.get(..7).unwrap_or_default();
     // Months go as a whole when they are no longer wanted.
     let index = format!("weir-live-{}-{dataset}-{month}", stack.to_ascii_lowercase());
-    let version = published.parts().len().max(1) as u64;
+    let version = published.revision().max(1);
     let make = |name: &str, body: Map<String, Value>| Document {
         index: index.clone(),
         id: format!("{start}-{}s-{name}", span.seconds()),
