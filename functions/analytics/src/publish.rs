@@ -25,7 +25,7 @@ use crate::visit::damaged;
 const AT_ONCE: usize = 4;
 
 /// What an invocation keeps for the last try.
-const RESERVE_MS: u64 = 10_000;
+const RESERVE_MS: u64 = 1_000;
 
 /// Up to half a second, another for each that waits.
 fn pause(request: &str, tries: u64) -> Duration {
@@ -85,9 +85,9 @@ impl Analytics {
             if tries > 0 {
                 // All shards end a window at once: they must not come again at once.
                 tokio::time::sleep(pause(&visit.request_id, tries)).await;
-            }
-            if !visit.has_left(RESERVE_MS) {
-                break;
+                if !visit.has_left(RESERVE_MS) {
+                    break;
+                }
             }
             let parts = list_all(self.lake.as_ref(), &prefix).await?;
             // With its etag: one that is written again may have more in it.
