@@ -2,6 +2,7 @@
 
 mod field;
 mod live;
+mod statistic;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,7 +12,8 @@ use toml::Spanned;
 use weir_settings::{did_you_mean, nearest};
 
 use crate::error::Problems;
-use crate::plan::{Aggregation, Derivation, Derived, DropRule, Field, Metric, Metrics};
+use crate::live::Statistic;
+use crate::plan::{Derivation, Derived, DropRule, Field, Metric, Metrics};
 use crate::spec::{DerivedSpec, MetricsSpec, Spec};
 use crate::{Contract, ContractError, Type};
 
@@ -229,38 +231,20 @@ impl Check<'_> {
         let group_by = self.columns_of(&spec.group_by, "metrics.group_by");
         let mut columns = Vec::new();
         for metric in &spec.column {
-            let (at, metric) = (metric.span(), metric.get_ref());
-            self.name(&metric.name, "metrics.column.name");
-            let key = format!("metrics.{}", metric.name.get_ref());
-            let forms = [("sum", &metric.sum), ("avg", &metric.avg), ("min", &metric.min), ("max", &metric.max)];
-            let given: Vec<_> = forms.iter().filter_map(|(form, of)| of.as_ref().map(|of| (*form, of))).collect();
-            let how = match (metric.count, given.as_slice()) {
-                (true, []) => Some(Aggregation::Count),
-                (false, [(form, of)]) => self.aggregation(form, of, &key),
-                _ => {
-                    self.problems.add(at, key, "say exactly one of `count = true`, `sum`, `avg`, `min`, `max`");
-                    None
+            let name = &metric.get_ref().name;
+            self.name(name, "metrics.column.name");
+            let key = format!("metrics.{}", name.get_ref());
+            match self.statistic(metric, &key) {
+                Some(Statistic::Plain(how)) if !metric.get_ref().watched => {
+                    columns.push(Metric { name: Arc::from(name.get_ref().as_str()), how });
                 }
-            };
-            columns.extend(how.map(|how| Metric { name: Arc::from(metric.name.get_ref().as_str()), how }));
+                Some(_) => {
+                    let reason = "`percentile`, `distinct`, `top` and `watched` are for [live]; `aggregate` is exact";
+                    self.problems.add(metric.span(), key, reason);
+                }
+                None => {}
+            }
         }
         Metrics { group_by, columns }
-    }
-
-    fn aggregation(&mut self, form: &str, of: &Spanned<String>, key: &str) -> Option<Aggregation> {
-        let (place, kind) = self.column(of, key)?;
-        let numeric = matches!(kind, Type::Int32 | Type::Int64 | Type::Float64 | Type::Decimal { .. });
-        let ordered = numeric || matches!(kind, Type::Date | Type::Timestamp);
-        let right = if matches!(form, "sum" | "avg") { numeric } else { ordered };
-        if !right {
-            self.problems.add(of.span(), key, format!("`{form}` of `{}`, a {kind}, is none", of.get_ref()));
-            return None;
-        }
-        Some(match form {
-            "sum" => Aggregation::Sum(place),
-            "avg" => Aggregation::Avg(place),
-            "min" => Aggregation::Min(place),
-            _ => Aggregation::Max(place),
-        })
     }
 }

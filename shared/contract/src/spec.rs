@@ -100,36 +100,10 @@ pub(crate) struct MetricsSpec {
     pub(crate) column: Vec<Spanned<MetricSpec>>,
 }
 
-/// `[[metrics.column]]`. Exactly one of its forms.
+/// `[[metrics.column]]`, `[[live.column]]`. Exactly one of its forms; those behind `max` only in `[live]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MetricSpec {
-    pub(crate) name: Spanned<String>,
-    #[serde(default)]
-    pub(crate) count: bool,
-    pub(crate) sum: Option<Spanned<String>>,
-    pub(crate) avg: Option<Spanned<String>>,
-    pub(crate) min: Option<Spanned<String>>,
-    pub(crate) max: Option<Spanned<String>>,
-}
-
-/// `[live]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LiveSpec {
-    pub(crate) event_time: Option<Spanned<String>>,
-    #[serde(default)]
-    pub(crate) late_after_seconds: u64,
-    #[serde(default)]
-    pub(crate) group_by: Vec<Spanned<String>>,
-    pub(crate) most_groups: Option<Spanned<usize>>,
-    pub(crate) column: Vec<Spanned<LiveColumnSpec>>,
-}
-
-/// `[[live.column]]`. Exactly one of its forms.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LiveColumnSpec {
     pub(crate) name: Spanned<String>,
     #[serde(default)]
     pub(crate) count: bool,
@@ -142,6 +116,19 @@ pub(crate) struct LiveColumnSpec {
     pub(crate) top: Option<TopSpec>,
     #[serde(default)]
     pub(crate) watched: bool,
+}
+
+/// `[live]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LiveSpec {
+    pub(crate) event_time: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) late_after_seconds: u64,
+    #[serde(default)]
+    pub(crate) group_by: Vec<Spanned<String>>,
+    pub(crate) most_groups: Option<Spanned<usize>>,
+    pub(crate) column: Vec<Spanned<MetricSpec>>,
 }
 
 /// `percentile = { of = "trip_duration", at = 95 }`.

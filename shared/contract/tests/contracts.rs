@@ -151,10 +151,15 @@ fn wrong_live_statistics_are_refused_each_with_the_remedy() {
         ("[live]\n[[live.column]]\nname = \"n\"", "exactly one of"),
         ("[live]\n[[live.column]]\nname = \"n\"\ncount = true\ndistinct = \"a\"", "exactly one of"),
         ("[live]\n[[live.column]]\nname = \"events\"\ncount = true", "says something else"),
-        ("[live]\n[[live.column]]\nname = \"n\"\npercentile = { of = \"a\", at = 50 }", "a string, is none"),
+        (
+            "[live]\n[[live.column]]\nname = \"n\"\npercentile = { of = \"a\", at = 50 }",
+            "`percentile` of `a`, a string, is none",
+        ),
         ("[live]\n[[live.column]]\nname = \"n\"\ntop = { of = [\"a\"], most = 0 }", "1 to 100"),
         ("[live]\n[[live.column]]\nname = \"n\"\ntop = { of = [], most = 1 }", "names no column"),
         ("[live]\n[[live.column]]\nname = \"n\"\ntop = { of = [\"a\"], most = 1 }\nwatched = true", "only a number"),
+        ("[metrics]\n[[metrics.column]]\nname = \"n\"\ndistinct = \"a\"", "for [live]"),
+        ("[metrics]\n[[metrics.column]]\nname = \"n\"\ncount = true\nwatched = true", "for [live]"),
     ] {
         let said = live(text);
         assert!(said.contains(words), "{text}: {said}");
