@@ -1,6 +1,5 @@
 //! `weir batch`: what has landed, the runs that work on it, and what a person can do about them.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -12,6 +11,7 @@ use weir_ledger::Store;
 use weir_ledger::batch::{Book, Landed, Lane, Phase};
 
 use crate::jobs::describe;
+use crate::out::say;
 use crate::{Stack, Stop};
 
 /// Batch runs: what waits, what runs, and what a person can do about it.
@@ -190,16 +190,14 @@ impl Status {
                 standings.push(standing);
             }
         }
-        let mut out = std::io::stdout().lock();
         if self.json {
             for standing in &standings {
-                let _ = writeln!(out, "{}", standing.to_json());
+                say!("{}", standing.to_json());
             }
             return Ok(());
         }
         if standings.is_empty() {
-            let _ = writeln!(
-                out,
+            say!(
                 "nothing has landed yet: put files under DATASET/ in the raw bucket (the stack's output RawBucketName)"
             );
             return Ok(());
@@ -210,7 +208,7 @@ impl Status {
         standings.iter().for_each(|standing| {
             table.add_row(standing.row());
         });
-        let _ = writeln!(out, "{table}");
+        say!("{table}");
         Ok(())
     }
 }
@@ -246,18 +244,18 @@ impl LoadNow {
         let told = ask(stack, &json!({"dataset": dataset, "load": load})).await?;
         let number = |name: &str| told.get(name).and_then(Value::as_u64).unwrap_or(0);
         match number("to_load") as usize {
-            0 if self.all => println!("no run of {dataset} has left sums on S3"),
-            0 => println!("nothing of {dataset} waits for the warehouse"),
-            count => println!("{} for the warehouse; {dataset} is {}", waiting(count), phase_of(&told)),
+            0 if self.all => say!("no run of {dataset} has left sums on S3"),
+            0 => say!("nothing of {dataset} waits for the warehouse"),
+            count => say!("{} for the warehouse; {dataset} is {}", waiting(count), phase_of(&told)),
         }
         if number("by_another_contract") > 0 {
-            println!(
+            say!(
                 "{} left out: their sums are by another contract than the present one",
                 runs(number("by_another_contract") as usize)
             );
         }
         if let Some(next) = told.get("next").and_then(Value::as_str) {
-            println!("there are more: when these are loaded, `weir batch load {dataset} --all --after {next}`");
+            say!("there are more: when these are loaded, `weir batch load {dataset} --all --after {next}`");
         }
         match told.pointer("/failure/reason").and_then(Value::as_str) {
             Some(why) if phase_of(&told) == "IDLE" => Err(Stop(1, why.to_owned())),
@@ -272,7 +270,7 @@ impl LoadNow {
             let lane = stack.ledger().lane(dataset).await.map_err(Stop::aws)?.unwrap_or_else(|| Lane::new(dataset));
             match (lane.to_load.len(), lane.phase, &lane.failure) {
                 (0, ..) => {
-                    println!("all runs of {dataset} are in the warehouse");
+                    say!("all runs of {dataset} are in the warehouse");
                     return Ok(());
                 }
                 (left, Phase::Idle | Phase::Halted, Some(why)) => {
@@ -306,15 +304,15 @@ fn known(dataset: &str) -> Result<&str, Stop> {
 
 fn say(dataset: &str, told: &Value) {
     match told.pointer("/run/id").and_then(Value::as_str) {
-        Some(run) => println!("{run} is {}", phase_of(told)),
-        None if phase_of(told) == "LOADING" => println!("{dataset} is loading the warehouse"),
-        None => println!("nothing of {dataset} is pending"),
+        Some(run) => say!("{run} is {}", phase_of(told)),
+        None if phase_of(told) == "LOADING" => say!("{dataset} is loading the warehouse"),
+        None => say!("nothing of {dataset} is pending"),
     }
     if let Some(found) = told.get("found").and_then(Value::as_u64).filter(|found| *found > 0) {
-        println!("{found} objects taken up");
+        say!("{found} objects taken up");
     }
     if let Some(left) = told.get("left").and_then(Value::as_u64).filter(|left| *left > 0) {
-        println!("{left} objects of other runs are left: ask again when this one is done");
+        say!("{left} objects of other runs are left: ask again when this one is done");
     }
 }
 
@@ -353,10 +351,10 @@ impl Wait {
                     if let Some(last) = &lane.last_successful_run
                         && let Some(job) = stack.ledger().get(last).await.map_err(Stop::aws)?
                     {
-                        println!("{}", describe(&job));
+                        say!("{}", describe(&job));
                     }
                     if !lane.to_load.is_empty() {
-                        println!("{} for the warehouse; see `weir batch status`", waiting(lane.to_load.len()));
+                        say!("{} for the warehouse; see `weir batch status`", waiting(lane.to_load.len()));
                     }
                     return Ok(());
                 }

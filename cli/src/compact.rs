@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use weir_contract::contract;
 
+use crate::out::say;
 use crate::{Stack, Stop};
 
 /// Makes few files of the many small ones of a dataset's days. Readers by the catalog find each row once all the while; who lists
@@ -78,11 +79,11 @@ impl Compact {
         bar.finish_and_clear();
         all.sort_by(|one, other| text(one, "folder").cmp(text(other, "folder")));
         if self.json {
-            all.iter().for_each(|one| println!("{one}"));
+            all.iter().for_each(|one| say!("{one}"));
         } else if all.is_empty() && too_large.is_empty() && matches!(ended, Ok(0)) {
-            println!("{}", self.nothing());
+            say!("{}", self.nothing());
         } else if !all.is_empty() {
-            println!("{}\n{}", table(&all, self.dry_run), total(&all, self.dry_run));
+            say!("{}\n{}", table(&all, self.dry_run), total(&all, self.dry_run));
         }
         for folder in too_large.iter().filter_map(Value::as_str) {
             eprintln!("{folder} has more small files than one invocation gets done: it stays as it is");

@@ -6,6 +6,7 @@ use serde_json::json;
 use weir_contract::{Contract, contract, names};
 
 use crate::Stop;
+use crate::out::say;
 
 #[derive(Args)]
 pub(crate) struct ContractArgs {
@@ -69,7 +70,7 @@ fn check(contracts: &[String]) -> Result<(), Stop> {
     let mut wrong = Vec::new();
     for name in &named {
         match open(name) {
-            Ok(contract) => println!("{name}: {} columns, right", contract.columns().count()),
+            Ok(contract) => say!("{name}: {} columns, right", contract.columns().count()),
             Err(Stop(_, said)) => wrong.push(said),
         }
     }
@@ -86,21 +87,21 @@ fn show(contract: &Contract, as_json: bool) -> Result<(), Stop> {
             "name": contract.name(), "description": contract.description(), "columns": columns,
             "partition_by": contract.partition_by(), "key": contract.key(), "order_by": contract.order_by(),
         });
-        println!("{found}");
+        say!("{found}");
         return Ok(());
     }
-    println!("{}: {}", contract.name(), contract.description());
+    say!("{}: {}", contract.name(), contract.description());
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["COLUMN", "TYPE", "NOTES"]);
     for line in contract.describe() {
         table.add_row(line);
     }
-    println!("{table}");
+    say!("{table}");
     for (what, names) in
         [("partitioned by", contract.partition_by()), ("key", contract.key()), ("newest by", contract.order_by())]
     {
         if !names.is_empty() {
-            println!("{what}: {}", names.join(", "));
+            say!("{what}: {}", names.join(", "));
         }
     }
     Ok(())

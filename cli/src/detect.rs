@@ -8,6 +8,7 @@ use weir_command::Location;
 use weir_formats::{FileFormat, FileInput, Input, Wrapping, sniff};
 use weir_lake::{Lake, S3Input, S3Lake};
 
+use crate::out::say;
 use crate::{Cli, Stack, Stop};
 
 /// Say what a file is.
@@ -44,15 +45,15 @@ impl Detect {
                 "format": sniffed.format.to_string(), "compression": sniffed.wrapping.to_string(),
                 "confidence": sniffed.confidence.to_string(), "saw": sniffed.saw, "columns": columns,
             });
-            println!("{found}");
+            say!("{found}");
         } else {
             let wrapping = match sniffed.wrapping {
                 Wrapping::None => String::new(),
                 wrapping => format!(" in {wrapping}"),
             };
-            println!("{}{wrapping} ({}): {}", sniffed.format, sniffed.confidence, sniffed.saw);
+            say!("{}{wrapping} ({}): {}", sniffed.format, sniffed.confidence, sniffed.saw);
             if !sniffed.columns.0.is_empty() {
-                println!("{}", sniffed.columns.describe());
+                say!("{}", sniffed.columns.describe());
             }
         }
         if sniffed.format == FileFormat::Unknown {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::Stop;
+use crate::{Stop, out};
 
 /// Make realistic data on standard output.
 #[derive(Args)]
@@ -56,11 +56,8 @@ impl Generate {
             return Err(Stop(2, format!("--bad is {}, but must be from 0 to 1", self.bad)));
         }
         let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-        match self.write(&mut out).and_then(|()| out.flush()) {
-            // Whoever reads us has had enough, as `head` does.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map_err(|error| Stop(1, error.to_string())),
-        }
+        self.write(&mut out).and_then(|()| out.flush()).unwrap_or_else(|error| out::failed(&error));
+        Ok(())
     }
 
     fn write(&self, out: &mut impl Write) -> std::io::Result<()> {

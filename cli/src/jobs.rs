@@ -1,6 +1,6 @@
 //! `weir jobs` and `weir job`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,6 +8,7 @@ use comfy_table::{Table, presets};
 use weir_command::Command;
 use weir_ledger::{Job, State, Store};
 
+use crate::out::say;
 use crate::{Stack, Stop, now_ms};
 
 /// List recent jobs.
@@ -63,11 +64,10 @@ impl Jobs {
     }
 
     fn show(&self, jobs: &[Job]) -> Result<(), Stop> {
-        let mut out = std::io::stdout().lock();
         if self.json {
             for job in jobs {
                 let line = serde_json::to_string(job).map_err(|error| Stop(3, error.to_string()))?;
-                let _ = writeln!(out, "{line}");
+                say!("{line}");
             }
             return Ok(());
         }
@@ -92,7 +92,7 @@ impl Jobs {
                 what,
             ]);
         }
-        let _ = writeln!(out, "{table}");
+        say!("{table}");
         Ok(())
     }
 }
@@ -104,9 +104,9 @@ impl One {
             job.ok_or_else(|| Stop(1, format!("there is no job `{}`; `weir jobs` lists the recent ones", self.id)))?;
         if self.json {
             let text = serde_json::to_string_pretty(&job).map_err(|error| Stop(3, error.to_string()))?;
-            println!("{text}");
+            say!("{text}");
         } else {
-            println!("{}", describe(&job));
+            say!("{}", describe(&job));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use comfy_table::{Table, presets};
 use weir_ledger::batch::Swap;
 use weir_ledger::positions::{Position, Positions, Range, anew};
 
+use crate::out::say;
 use crate::{Stack, Stop, now_ms};
 
 /// How far Kafka's topics are read.
@@ -48,12 +49,12 @@ async fn status(stack: &Stack, json: bool) -> Result<(), Stop> {
     let all = stack.ledger().positions().await.map_err(Stop::aws)?;
     if json {
         for position in all {
-            println!("{}", serde_json::to_string(&position).map_err(|error| Stop(3, error.to_string()))?);
+            say!("{}", serde_json::to_string(&position).map_err(|error| Stop(3, error.to_string()))?);
         }
         return Ok(());
     }
     if all.is_empty() {
-        println!("nothing was read from Kafka yet");
+        say!("nothing was read from Kafka yet");
         return Ok(());
     }
     let mut table = Table::new();
@@ -61,7 +62,7 @@ async fn status(stack: &Stack, json: bool) -> Result<(), Stop> {
     for position in &all {
         table.add_row(line(position, now_ms()));
     }
-    println!("{table}");
+    say!("{table}");
     Ok(())
 }
 
@@ -102,7 +103,7 @@ async fn begin_anew(stack: &Stack, name: &str, force: bool) -> Result<(), Stop> 
         }
         let next = Position { write_token: format!("cli-{}-{}", std::process::id(), now_ms()), ..anew(&position) };
         match ledger.put_position(&next, position.version, None).await.map_err(Stop::aws)? {
-            Swap::Stored => println!("{name}: whatever comes next is new; files that are there stay"),
+            Swap::Stored => say!("{name}: whatever comes next is new; files that are there stay"),
             Swap::Conflict(_) => return Err(Stop(1, format!("somebody was at `{name}` just now; try again"))),
         }
     }

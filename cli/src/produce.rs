@@ -20,6 +20,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use weir_contract::contract;
 use weir_kpl::Codec;
 
+use crate::out::say;
 use crate::{Cli, Stack, Stop};
 use input::{Reading, Written};
 use lanes::Limits;
@@ -182,10 +183,7 @@ impl Produce {
         };
         let path = sender.unsent.path();
         let unsent = (sender.unsent.rows > 0).then_some(path.as_str());
-        println!(
-            "{}",
-            if self.json { sender.report.to_json(unsent).to_string() } else { sender.report.describe(unsent) }
-        );
+        say!("{}", if self.json { sender.report.to_json(unsent).to_string() } else { sender.report.describe(unsent) });
         read.map_err(|error| Stop(1, format!("{}: {error}", self.file)))?;
         match unsent {
             None if interrupted => Err(Stop(130, format!("interrupted: {} was not read to its end", self.file))),

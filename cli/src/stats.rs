@@ -1,17 +1,18 @@
 //! `weir stats`: what is happening now, as windows of a stream have it.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Table, presets};
-use jiff::Timestamp;
 use serde_json::{Map, Value};
 use weir_command::Location;
 use weir_contract::{Live, Statistic, contract};
-use weir_lake::{Lake, S3Lake};
+use weir_lake::{Lake, S3Lake, list_after};
+use weir_live::Published;
 
+use crate::out::{self, say};
 use crate::{Stack, Stop};
 
 /// Live statistics of a stream: the last window, and how it came to be.
@@ -34,7 +35,7 @@ pub(crate) struct Stats {
 const LOOKS: Duration = Duration::from_secs(1);
 
 /// How far back windows are looked for, each if there are not enough in the one before.
-const BACK_S: [i64; 3] = [900, 86_400, 31 * 86_400];
+const BACK_S: [u64; 3] = [900, 86_400, 31 * 86_400];
 
 type Line = Map<String, Value>;
 
@@ -51,21 +52,21 @@ impl Stats {
                 format!("the contract of `{}` has no [live]: nothing is kept of its windows", self.dataset),
             ));
         };
-        let results = results(stack, &self.dataset).await?;
+        let statistics = statistics(stack).await?;
         let lake = S3Lake::new(&stack.aws);
         let mut windows = Windows::default();
         let mut shown = BTreeMap::new();
         loop {
-            windows.look(&lake, &results, usize::from(self.windows)).await?;
+            windows.look(&lake, &statistics, &self.dataset, usize::from(self.windows)).await?;
             let there: BTreeMap<String, String> =
                 windows.0.iter().map(|(key, (etag, _))| (key.clone(), etag.clone())).collect();
             if there != shown {
-                self.show(&windows, live, &shown)?;
+                self.show(&windows, live, &shown);
                 shown = there;
             }
             if !self.watch {
                 if shown.is_empty() {
-                    println!("there are no windows of {} yet; one is there when it has ended", self.dataset);
+                    say!("there are no windows of {} yet; one is there when it has ended", self.dataset);
                 }
                 return Ok(());
             }
@@ -76,25 +77,23 @@ impl Stats {
         }
     }
 
-    fn show(&self, windows: &Windows, live: &Live, shown: &BTreeMap<String, String>) -> Result<(), Stop> {
-        let mut out = std::io::stdout().lock();
+    fn show(&self, windows: &Windows, live: &Live, shown: &BTreeMap<String, String>) {
         let all: Vec<&[Line]> = windows.0.values().map(|(_, lines)| lines.as_slice()).collect();
-        let written = if self.json {
+        if self.json {
             // What is new, and what has changed.
             let fresh = windows.0.iter().filter(|(key, (etag, _))| shown.get(*key) != Some(etag));
             let lines = fresh.flat_map(|(_, (_, lines))| lines);
-            lines.map(|line| Value::from(line.clone())).try_for_each(|line| writeln!(out, "{line}"))
-        } else if self.watch && out.is_terminal() {
-            write!(out, "\x1b[H\x1b[2J{}", page(&all, live)).and_then(|()| out.flush())
+            lines.for_each(|line| say!("{}", Value::from(line.clone())));
+        } else if self.watch && std::io::stdout().is_terminal() {
+            out::write(format_args!("\x1b[H\x1b[2J{}", page(&all, live)));
         } else {
-            write!(out, "{}", page(&all, live))
-        };
-        written.map_err(|error| Stop(3, format!("can't write: {error}")))
+            out::write(format_args!("{}", page(&all, live)));
+        }
     }
 }
 
 /// Where the stack's function puts results.
-async fn results(stack: &Stack, dataset: &str) -> Result<Location, Stop> {
+async fn statistics(stack: &Stack) -> Result<Location, Stop> {
     let client = aws_sdk_lambda::Client::new(&stack.aws);
     let function = format!("{}-analytics", stack.name);
     let found = client.get_function_configuration().function_name(&function).send().await;
@@ -109,24 +108,17 @@ async fn results(stack: &Stack, dataset: &str) -> Result<Location, Stop> {
     let set =
         set.and_then(|set| set.get("STATISTICS")).ok_or_else(|| Stop(3, format!("{function} has no STATISTICS")))?;
     let statistics = Location::parse(set).map_err(|error| Stop(3, error.to_string()))?;
-    Ok(statistics.as_prefix().join(&format!("{dataset}/")))
+    Ok(statistics.as_prefix())
 }
 
 impl Windows {
     /// Reads what is new or has changed since; keeps the last so many.
-    async fn look(&mut self, lake: &S3Lake, results: &Location, most: usize) -> Result<(), Stop> {
-        let now = Timestamp::now();
+    async fn look(&mut self, lake: &S3Lake, statistics: &Location, dataset: &str, most: usize) -> Result<(), Stop> {
+        let now_ms = crate::now_ms();
         for back_s in BACK_S {
-            let from = now.as_second() - back_s;
-            let from = Timestamp::from_second(from).unwrap_or(Timestamp::UNIX_EPOCH);
-            let from = results.join(&from.strftime("window_date=%Y-%m-%d/%Y%m%dT%H%M%SZ").to_string());
-            let mut there = Vec::new();
-            let mut after = Some(from.key().to_owned());
-            while let Some(key) = after {
-                let page = lake.list(results, Some(&key)).await.map_err(Stop::aws)?;
-                after = page.objects.last().filter(|_| page.more).map(|object| object.location.key().to_owned());
-                there.extend(page.objects);
-            }
+            let since = Published::since(statistics, dataset, now_ms.saturating_sub(back_s * 1000));
+            let folder = Published::folder(statistics, dataset);
+            let there = list_after(lake, &folder, Some(since.key())).await.map_err(Stop::aws)?;
             let enough = there.len() >= most;
             let skipped = there.len().saturating_sub(most);
             for object in there.into_iter().skip(skipped) {
@@ -139,10 +131,9 @@ impl Windows {
                     Err(failure) if matches!(failure.code.as_str(), "PreconditionFailed" | "NoSuchKey") => continue,
                     bytes => bytes.map_err(Stop::aws)?,
                 };
-                let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-                let lines: Result<Vec<Line>, _> = lines.map(serde_json::from_slice).collect();
-                let lines = lines.map_err(|_| Stop(1, format!("{} is no result of a window", object.location)))?;
-                self.0.insert(key.to_owned(), (object.etag.clone(), lines));
+                let published = Published::read(&bytes);
+                let no_result = || Stop(1, format!("{} is no result of a window", object.location));
+                self.0.insert(key.to_owned(), (object.etag.clone(), published.ok_or_else(no_result)?.lines));
             }
             while self.0.len() > most {
                 self.0.pop_first();

@@ -10,6 +10,7 @@ use weir_command::Command;
 use weir_ledger::{Job, State, Store};
 
 use crate::jobs::{describe, state_of};
+use crate::out::say;
 use crate::{Stack, Stop, now_ms};
 
 /// Put a command on the stream.
@@ -63,11 +64,11 @@ impl Submit {
             kinesis.put_record().stream_name(stack.stream()).partition_key(&id).data(Blob::new(record.into_bytes()));
         put.send().await.map_err(|error| Stop::aws(aws_sdk_kinesis::error::DisplayErrorContext(error)))?;
         if !self.wait {
-            println!("{id}");
+            say!("{id}");
             return Ok(());
         }
         let job = self.await_job(stack, &id).await?;
-        println!("{}", describe(&job));
+        say!("{}", describe(&job));
         if job.state == State::Failed { Err(Stop(1, format!("job {id} failed"))) } else { Ok(()) }
     }
 

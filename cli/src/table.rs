@@ -1,7 +1,5 @@
 //! `weir table`: what is in a Hudi table, what was done to it, and whether it is whole.
 
-use std::io::{self, Write};
-
 use arrow_array::RecordBatch;
 use clap::{Args, Subcommand};
 use comfy_table::{Table as Lines, presets};
@@ -14,6 +12,7 @@ use weir_hudi::view::Slice;
 use weir_hudi::{Place, Table};
 use weir_lake::S3Lake;
 
+use crate::out::{self, say};
 use crate::{Cli, Stack, Stop};
 
 /// Hudi tables on S3: their files, their history, their rows, and whether they are whole. Nothing is written.
@@ -130,7 +129,7 @@ async fn show(table: &Table, as_json: bool) -> Result<(), Stop> {
             "partition": settings.partition, "index": index, "columns": columns, "commits": commits,
             "covers": own, "read_only": table.not_written.as_ref().map(|failure| &failure.reason), "files": slices.iter().map(file).collect::<Vec<_>>(),
         });
-        println!("{found}");
+        say!("{found}");
         return Ok(());
     }
     let name = if settings.database.is_empty() {
@@ -138,22 +137,22 @@ async fn show(table: &Table, as_json: bool) -> Result<(), Stop> {
     } else {
         format!("{}.{}", settings.database, settings.name)
     };
-    println!("{name}: Hudi copy-on-write, version 6");
-    println!("key          {}", settings.key.join(", "));
-    println!("ordering     {}", settings.ordering);
-    println!("partition    {}", settings.partition.as_deref().unwrap_or("none"));
-    println!("index        {index}");
+    say!("{name}: Hudi copy-on-write, version 6");
+    say!("key          {}", settings.key.join(", "));
+    say!("ordering     {}", settings.ordering);
+    say!("partition    {}", settings.partition.as_deref().unwrap_or("none"));
+    say!("index        {index}");
     let listed = table.schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
-    println!("columns      {}", listed.collect::<Vec<_>>().join(", "));
+    say!("columns      {}", listed.collect::<Vec<_>>().join(", "));
     match (commits.first(), commits.last()) {
-        (Some(first), Some(last)) => println!("commits      {}, from {first} to {last}", commits.len()),
-        _ => println!("commits      none yet"),
+        (Some(first), Some(last)) => say!("commits      {}, from {first} to {last}", commits.len()),
+        _ => say!("commits      none yet"),
     }
     for (member, value) in &own {
-        println!("covers       {member} to {value}");
+        say!("covers       {member} to {value}");
     }
     if let Some(failure) = &table.not_written {
-        println!("read only    {failure}");
+        say!("read only    {failure}");
     }
     let mut by_partition: std::collections::BTreeMap<&str, (u64, u64)> = std::collections::BTreeMap::new();
     for slice in &slices {
@@ -166,7 +165,7 @@ async fn show(table: &Table, as_json: bool) -> Result<(), Stop> {
         let partition = if partition.is_empty() { "(all)" } else { partition };
         lines.add_row([partition.to_owned(), files.to_string(), bytes.to_string()]);
     }
-    println!("{lines}");
+    say!("{lines}");
     Ok(())
 }
 
@@ -216,7 +215,7 @@ async fn history(table: &Table, as_json: bool) -> Result<(), Stop> {
                 .map_or([Value::Null, Value::Null, Value::Null, Value::Null, Value::Null], |counts| {
                     counts.map(Value::from)
                 });
-            println!(
+            say!(
                 "{}",
                 json!({
                     "instant": entry.instant, "time": time, "action": action, "state": state, "files": files,
@@ -230,7 +229,7 @@ async fn history(table: &Table, as_json: bool) -> Result<(), Stop> {
         }
     }
     if !as_json {
-        println!("{lines}");
+        say!("{lines}");
     }
     Ok(())
 }
@@ -252,11 +251,8 @@ async fn read(
             };
             let rows = rows.slice(0, rows.num_rows().min(left));
             left -= rows.num_rows();
-            match print(&rows, meta) {
-                // Whoever reads has enough.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                printed => printed.map_err(|error| Stop(1, error.to_string()))?,
-            }
+            let text = text_of(&rows, meta)?;
+            out::write(format_args!("{}", String::from_utf8_lossy(&text)));
             if left == 0 {
                 return Ok(());
             }
@@ -265,7 +261,7 @@ async fn read(
     Ok(())
 }
 
-fn print(rows: &RecordBatch, meta: bool) -> io::Result<()> {
+fn text_of(rows: &RecordBatch, meta: bool) -> Result<Vec<u8>, Stop> {
     let columns = rows
         .schema()
         .fields()
@@ -275,23 +271,22 @@ fn print(rows: &RecordBatch, meta: bool) -> io::Result<()> {
         .collect::<Vec<_>>();
     let mut text = Vec::new();
     let mut writer = arrow_json::LineDelimitedWriter::new(&mut text);
-    let shown = rows.project(&columns).map_err(io::Error::other)?;
-    writer.write(&shown).and_then(|()| writer.finish()).map_err(io::Error::other)?;
-    io::stdout().lock().write_all(&text)
+    let written = rows.project(&columns).and_then(|shown| writer.write(&shown)).and_then(|()| writer.finish());
+    written.map(|()| text).map_err(|error| Stop(1, error.to_string()))
 }
 
 async fn verify(table: &Table, as_json: bool) -> Result<(), Stop> {
     let verdict = table.verify().await.map_err(stop)?;
     if as_json {
-        println!("{}", serde_json::to_string(&verdict).map_err(|error| Stop(1, error.to_string()))?);
+        say!("{}", serde_json::to_string(&verdict).map_err(|error| Stop(1, error.to_string()))?);
     } else {
         for text in &verdict.broken {
-            println!("broken: {text}");
+            say!("broken: {text}");
         }
         for text in &verdict.left_over {
-            println!("left over, no harm: {text}");
+            say!("left over, no harm: {text}");
         }
-        println!("{} rows in {} files, {} bytes", verdict.rows, verdict.files, verdict.bytes);
+        say!("{} rows in {} files, {} bytes", verdict.rows, verdict.files, verdict.bytes);
     }
     match verdict.broken.len() {
         0 => Ok(()),

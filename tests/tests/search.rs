@@ -5,12 +5,20 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use weir_delivery::Failure;
 use weir_local::faults::{Fault, Proxy, Rule};
 use weir_local::runtime::Answer;
-use weir_search::{Identity, Node, conformance};
+use weir_search::{Identity, Login, Logins, Node, conformance};
 use weir_tests::function::{ANALYTICS, Setting};
 use weir_tests::{Failed, Stack, aws, cli};
 
@@ -24,7 +32,7 @@ fn endpoint() -> Result<String, Failed> {
 }
 
 fn node() -> Result<Node, Failed> {
-    Ok(Node::new(&endpoint()?, Identity::User("nobody".into(), "asks".into())))
+    Ok(Node::new(&endpoint()?, user("nobody", "asks")))
 }
 
 #[tokio::test]
@@ -35,31 +43,68 @@ async fn a_node_does_what_every_index_must() -> Result<(), Failed> {
     Ok(())
 }
 
+fn user(name: &str, password: &str) -> Identity {
+    Identity::User(Arc::new(Login { name: name.into(), password: password.into() }))
+}
+
+/// Answers one request by who asks; says who that is.
+async fn answer(listener: &TcpListener, status: impl Fn(&str) -> &'static str) -> std::io::Result<String> {
+    let (mut stream, _) = listener.accept().await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let asks = head.lines().find_map(|line| line.strip_prefix("authorization: ")).unwrap_or("nobody").to_owned();
+    let body = "Content-Length: 2\r\nConnection: close\r\n\r\n{}";
+    stream.write_all(format!("HTTP/1.1 {}\r\n{body}", status(&asks)).as_bytes()).await?;
+    Ok(asks)
+}
+
+/// A secret whose password is changed by whoever reads it.
+struct Rotated(AtomicUsize);
+
+#[async_trait]
+impl Logins for Rotated {
+    async fn read(&self) -> Result<Login, Failure> {
+        let reads = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        Ok(Login { name: "weir".into(), password: format!("password-{reads}") })
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_no_longer_taken_is_read_anew() -> Result<(), Failed> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let secret = Arc::new(Rotated(AtomicUsize::new(0)));
+    let node = Node::new(&format!("http://{}", listener.local_addr()?), Identity::User(Arc::clone(&secret) as _));
+    let second = format!("Basic {}", STANDARD.encode("weir:password-2"));
+    let (searches, answers) =
+        tokio::join!(async { [node.search("any", &json!({})).await, node.search("any", &json!({})).await] }, async {
+            for _ in 0..3 {
+                answer(&listener, |asks| if asks == second { "200 OK" } else { "401 Unauthorized" }).await?;
+            }
+            Ok::<_, std::io::Error>(())
+        });
+    answers?;
+    assert!(searches.iter().all(Result::is_ok), "{searches:?}");
+    assert_eq!(secret.0.load(Ordering::SeqCst), 2, "once, and once more; then the new one is kept");
+    Ok(())
+}
+
 #[tokio::test]
 async fn who_asks_is_signed_or_named() -> Result<(), Failed> {
     let stack = Stack::open("signed").await?;
     let provider = stack.aws.credentials_provider().ok_or("no credentials")?;
     for (identity, begin) in [
         (Identity::Role(provider, "us-east-1".into()), "AWS4-HMAC-SHA256 Credential=test/"),
-        (Identity::User("weir".into(), "secret".into()), "Basic d2VpcjpzZWNyZXQ="),
+        (user("weir", "secret"), "Basic d2VpcjpzZWNyZXQ="),
     ] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let node = Node::new(&format!("http://{}", listener.local_addr()?), identity);
-        let heard = tokio::spawn(async move {
-            use tokio::io::{AsyncReadExt, AsyncWriteExt};
-            let (mut stream, _) = listener.accept().await?;
-            let mut head = Vec::new();
-            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-                head.push(stream.read_u8().await?);
-            }
-            stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").await?;
-            Ok::<_, std::io::Error>(String::from_utf8_lossy(&head).into_owned())
-        });
+        let heard = tokio::spawn(async move { answer(&listener, |_| "403 Forbidden").await });
         let refused = node.search("any", &json!({})).await.unwrap_err();
         assert!(refused.reason.contains("403"), "{refused:?}");
-        let head = heard.await??;
-        let authorization = head.lines().find_map(|line| line.strip_prefix("authorization: "));
-        let authorization = authorization.ok_or_else(|| format!("nobody asks: {head}"))?;
+        let authorization = heard.await??;
         assert!(authorization.starts_with(begin), "{authorization}");
         if begin.starts_with("AWS4") {
             assert!(authorization.contains("/us-east-1/es/aws4_request"), "{authorization}");

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weir_delivery::Failure;
 use weir_delivery::kinesis::{BatchResponse, read_batch};
+use weir_live::Span;
 use weir_telemetry::Visit;
 
 use crate::Analytics;
 use crate::deliver::Report;
-use crate::names::{Bounds, Span};
+use crate::names::Bounds;
 
 /// The member of Lambda's state that is ours.
 const STATE: &str = "live";

@@ -8,17 +8,16 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::{Map, Value, json};
 use weir_delivery::Failure;
 use weir_lake::{ObjectInfo, find, list_all};
-use weir_live::Window;
+use weir_live::{Published, Span, Window};
 use weir_telemetry::Visit;
 
 use crate::Analytics;
 use crate::deliver;
-use crate::names::{self, Span};
+use crate::names;
 use crate::visit::damaged;
 
 /// Parts that are read at a time.
@@ -34,44 +33,6 @@ fn pause(request: &str, tries: u64) -> Duration {
     Duration::from_millis(20 + hasher.finish() % 480)
 }
 
-/// A result: its rows, the first of all groups.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Published {
-    /// Rows.
-    pub lines: Vec<Map<String, Value>>,
-}
-
-impl Published {
-    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        Some(Self { lines: lines.map(serde_json::from_slice).collect::<Result<_, _>>().ok()? })
-    }
-
-    fn write(&self) -> Bytes {
-        let mut bytes = Vec::new();
-        for line in &self.lines {
-            bytes.extend_from_slice(Value::from(line.clone()).to_string().as_bytes());
-            bytes.push(b'\n');
-        }
-        bytes.into()
-    }
-
-    /// Of all groups together.
-    pub fn all(&self) -> Option<&Map<String, Value>> {
-        self.lines.first()
-    }
-
-    /// How often it was made.
-    pub fn revision(&self) -> u64 {
-        self.all().and_then(|all| all.get("revision")?.as_u64()).unwrap_or_default()
-    }
-
-    fn parts(&self) -> BTreeSet<&str> {
-        let parts = self.all().and_then(|all| all.get("parts")?.as_array());
-        parts.into_iter().flatten().filter_map(Value::as_str).collect()
-    }
-}
-
 impl Analytics {
     /// Makes a window's result, or finds it made. Nothing if there is nothing of the window.
     ///
@@ -80,7 +41,7 @@ impl Analytics {
     pub async fn publish(&self, span: &Span, visit: &Visit) -> Result<Option<Published>, Failure> {
         let dataset = self.plan.dataset();
         let prefix = names::parts(&self.config.statistics, dataset, span);
-        let at = names::result(&self.config.statistics, dataset, span);
+        let at = Published::location(&self.config.statistics, dataset, span);
         for tries in 0.. {
             if tries > 0 {
                 // All shards end a window at once: they must not come again at once.
@@ -105,21 +66,20 @@ impl Analytics {
                 known => known?,
             };
             let read = known.as_ref().and_then(|(bytes, _)| Published::read(bytes));
+            let revision = read.as_ref().map_or(0, Published::revision) + 1;
             if let Some(result) = read
                 && there.iter().all(|part| result.parts().contains(part.as_str()))
             {
                 return Ok(Some(result));
             }
-            let revision =
-                known.as_ref().and_then(|(bytes, _)| Published::read(bytes)).map_or(0, |it| it.revision()) + 1;
             let Some(result) = self.result(span, &parts, &there, revision, visit).await? else { continue };
             if self.config.delivers {
                 deliver::mark(self, span, revision, visit).await?;
             }
             let kind = "application/x-ndjson";
             let put = match &known {
-                None => self.lake.put_new(&at, result.write(), kind).await,
-                Some((_, etag)) => self.lake.put_if(&at, etag, result.write(), kind).await,
+                None => self.lake.put_new(&at, result.write().into(), kind).await,
+                Some((_, etag)) => self.lake.put_if(&at, etag, result.write().into(), kind).await,
             };
             match put {
                 Ok(()) => return Ok(Some(result)),

@@ -9,11 +9,10 @@ use serde_json::{Map, Value};
 use weir_command::Location;
 use weir_delivery::Failure;
 use weir_lake::ObjectInfo;
-use weir_live::{FEWEST, score};
+use weir_live::{FEWEST, Published, Span, score};
 use weir_telemetry::{Trouble, Visit};
 
 use crate::Analytics;
-use crate::names::{self, Span, window_of};
 
 /// How many windows before it.
 const WINDOWS: u64 = 30;
@@ -55,11 +54,10 @@ impl Analytics {
         let length = span.end_ms.saturating_sub(span.start_ms);
         // Windows lie one after the other: of one listing, in the order of names, these are the last.
         let start_ms = span.start_ms.saturating_sub(WINDOWS * length);
-        let first =
-            names::result(statistics, dataset, &Span { start_ms: start_ms.saturating_sub(1), end_ms: start_ms });
-        let page = self.lake.list(&names::results(statistics, dataset), Some(first.key())).await?;
+        let since = Published::since(statistics, dataset, start_ms);
+        let page = self.lake.list(&Published::folder(statistics, dataset), Some(since.key())).await?;
         let is_before = |at: &Location| {
-            window_of(at).is_some_and(|other| {
+            Published::window_of(at).is_some_and(|other| {
                 other.seconds() == span.seconds() && (start_ms..span.start_ms).contains(&other.start_ms)
             })
         };
@@ -86,11 +84,11 @@ impl Analytics {
             Err(failure) if failure.code == "PreconditionFailed" => return Ok(None),
             bytes => bytes?,
         };
-        let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let line: Map<String, Value> = serde_json::from_slice(line).unwrap_or_default();
+        let published = Published::read(&bytes);
+        let line = published.as_ref().and_then(Published::all);
         let names = self.plan.columns().filter(|(_, is_watched)| *is_watched);
         let watched: Watched =
-            names.filter_map(|(name, _)| Some((name.to_owned(), line.get(name)?.as_f64()?))).collect();
+            names.filter_map(|(name, _)| Some((name.to_owned(), line?.get(name)?.as_f64()?))).collect();
         let mut known = known();
         known.insert(key.to_owned(), (object.etag.clone(), watched.clone()));
         // Names order as windows do.

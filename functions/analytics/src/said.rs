@@ -2,13 +2,11 @@
 
 use serde_json::{Value, json};
 use weir_delivery::Failure;
-use weir_live::{Counts, Plan, Window};
+use weir_live::{Counts, Plan, Published, Span, Window};
 use weir_telemetry::{Event, Level, Metric, Unit};
 
 use crate::deliver::Report;
 use crate::handler::Turn;
-use crate::names::Span;
-use crate::publish::Published;
 use crate::visit::damaged;
 
 /// A batch was counted into its window.

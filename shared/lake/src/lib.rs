@@ -36,7 +36,7 @@ pub use read::ObjectReader;
 #[cfg(feature = "s3")]
 pub use s3::S3Lake;
 pub use upload::Upload;
-pub use whole::{each_page, find, list_all};
+pub use whole::{each_page, find, list_after, list_all};
 
 /// An object as a head or a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,16 +6,17 @@ use weir_delivery::Failure;
 
 use crate::{Lake, ObjectInfo};
 
-/// Goes through all objects under a prefix, in key order, a page at a time.
+/// Goes through all objects under a prefix, or those after a key, in key order, a page at a time.
 ///
 /// # Errors
 /// The lake's; pages before it have been seen.
 pub async fn each_page(
     lake: &dyn Lake,
     prefix: &Location,
+    after: Option<&str>,
     mut each: impl FnMut(Vec<ObjectInfo>) + Send,
 ) -> Result<(), Failure> {
-    let mut after: Option<String> = None;
+    let mut after = after.map(str::to_owned);
     loop {
         let page = lake.list(prefix, after.as_deref()).await?;
         after = page.objects.last().map(|object| object.location.key().to_owned());
@@ -31,8 +32,16 @@ pub async fn each_page(
 /// # Errors
 /// The lake's.
 pub async fn list_all(lake: &dyn Lake, prefix: &Location) -> Result<Vec<ObjectInfo>, Failure> {
+    list_after(lake, prefix, None).await
+}
+
+/// Those after a key, likewise.
+///
+/// # Errors
+/// The lake's.
+pub async fn list_after(lake: &dyn Lake, prefix: &Location, key: Option<&str>) -> Result<Vec<ObjectInfo>, Failure> {
     let mut all = Vec::new();
-    each_page(lake, prefix, |objects| all.extend(objects)).await?;
+    each_page(lake, prefix, key, |objects| all.extend(objects)).await?;
     Ok(all)
 }
 

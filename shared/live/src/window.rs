@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use serde::{Deserialize, Serialize};
-use weir_contract::{Number, Numbers, Type, key_of};
+use weir_contract::{Numbers, Type, key_of};
 use weir_values as values;
 
 use crate::kept::{Damaged, Kept};
@@ -255,11 +255,11 @@ fn scalar(array: &ArrayRef, row: usize, text: &mut Text) -> Scalar {
     if array.is_null(row) {
         return Scalar::Null;
     }
-    let int = Numbers::of(array, Type::Int32).filter(|_| array.as_primitive_opt::<Int32Type>().is_some());
-    let int =
-        int.or_else(|| Numbers::of(array, Type::Int64).filter(|_| array.as_primitive_opt::<Int64Type>().is_some()));
-    if let Some(Number::Int(value)) = int.map(|numbers| numbers.at(row)) {
-        return Scalar::Int(value);
+    if let Some(array) = array.as_primitive_opt::<Int32Type>() {
+        return Scalar::Int(array.value(row).into());
+    }
+    if let Some(array) = array.as_primitive_opt::<Int64Type>() {
+        return Scalar::Int(array.value(row));
     }
     if let Some(array) = array.as_boolean_opt() {
         return Scalar::Bool(array.value(row));

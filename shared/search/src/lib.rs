@@ -14,7 +14,7 @@ use weir_delivery::Failure;
 
 pub use memory::MemoryIndex;
 #[cfg(feature = "http")]
-pub use node::{Identity, Node, UNAUTHORIZED};
+pub use node::{Identity, Login, Logins, Node};
 
 /// A document.
 #[derive(Debug, Clone, PartialEq)]

@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use weir_delivery::Failure;
 
 use crate::{Document, Index, Refused};
@@ -26,8 +27,31 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub enum Identity {
     /// The function's role, by a signature for this region.
     Role(SharedCredentialsProvider, String),
-    /// A user of the domain's own, with the password.
-    User(String, String),
+    /// A user of the domain's own.
+    User(Arc<dyn Logins>),
+}
+
+/// A user's name and password.
+#[derive(Clone)]
+pub struct Login {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+}
+
+/// Where a [`Login`] is kept. It is read when it is first needed, and again when the domain no longer takes it.
+#[async_trait]
+pub trait Logins: Send + Sync + 'static {
+    /// The one of now.
+    async fn read(&self) -> Result<Login, Failure>;
+}
+
+#[async_trait]
+impl Logins for Login {
+    async fn read(&self) -> Result<Login, Failure> {
+        Ok(self.clone())
+    }
 }
 
 /// Where documents go.
@@ -37,6 +61,8 @@ pub struct Node {
     /// `https://host`, without a slash.
     endpoint: Arc<str>,
     identity: Identity,
+    /// The one that was read.
+    login: Arc<Mutex<Option<Login>>>,
 }
 
 struct Answer {
@@ -50,10 +76,26 @@ impl Node {
         let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false);
         // Redirects would take a signature elsewhere.
         let agent = config.max_redirects(0).build().new_agent();
-        Self { agent, endpoint: Arc::from(endpoint.trim_end_matches('/')), identity }
+        Self { agent, endpoint: Arc::from(endpoint.trim_end_matches('/')), identity, login: Arc::default() }
     }
 
     async fn ask(&self, method: &str, path: &str, kind: &'static str, body: Vec<u8>) -> Result<Answer, Failure> {
+        let answer = self.ask_once(method, path, kind, body.clone()).await?;
+        if answer.status == 401 && self.login.lock().await.take().is_some() {
+            return self.ask_once(method, path, kind, body).await;
+        }
+        Ok(answer)
+    }
+
+    async fn login(&self, logins: &dyn Logins) -> Result<Login, Failure> {
+        let mut login = self.login.lock().await;
+        match &*login {
+            Some(login) => Ok(login.clone()),
+            None => Ok(login.insert(logins.read().await?).clone()),
+        }
+    }
+
+    async fn ask_once(&self, method: &str, path: &str, kind: &'static str, body: Vec<u8>) -> Result<Answer, Failure> {
         let broken = |what: String| Failure::internal("BadRequest", what);
         let url = format!("{}{path}", self.endpoint);
         let request = http::Request::builder().method(method).uri(&url).header(CONTENT_TYPE, kind).body(body);
@@ -81,7 +123,8 @@ impl Node {
     async fn identify(&self, request: &mut http::Request<Vec<u8>>) -> Result<(), Failure> {
         let broken = |what: String| Failure::passing("NotSigned", format!("a request to {}: {what}", self.endpoint));
         match &self.identity {
-            Identity::User(name, password) => {
+            Identity::User(logins) => {
+                let Login { name, password } = self.login(logins.as_ref()).await?;
                 let value = format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
                 let mut value = http::HeaderValue::try_from(value).map_err(|error| broken(error.to_string()))?;
                 value.set_sensitive(true);
@@ -133,9 +176,6 @@ impl Node {
     }
 }
 
-/// The code of a failure by a password that is no longer right.
-pub const UNAUTHORIZED: &str = "Unauthorized";
-
 const JSON: &str = "application/json";
 
 /// A failure of a whole request, by its status.
@@ -147,7 +187,7 @@ fn failure(answer: &Answer, doing: &str) -> Failure {
     let reason = [" in document with id", ". Preview of field"]
         .iter()
         .fold(reason, |reason, end| reason.split_once(end).map_or(reason, |(before, _)| before));
-    let code = if answer.status == 401 { UNAUTHORIZED.to_owned() } else { code };
+    let code = if answer.status == 401 { "Unauthorized".to_owned() } else { code };
     Failure::aws(Some(&code), Some(answer.status), format!("{doing}: OpenSearch answers {}: {reason}", answer.status))
 }
 

@@ -1,11 +1,8 @@
 //! A result as documents, purely.
 
 use serde_json::{Map, Value};
-use weir_live::Plan;
+use weir_live::{Plan, Published, Span};
 use weir_search::Document;
-
-use crate::names::Span;
-use crate::publish::Published;
 
 /// One for all rows (`kind` is `all`), one for each group (`group`), one for each of the most frequent values of all rows (`top`).
 /// Their names are the same whenever they are made, and their version is the result's revision, so that the last one

@@ -17,12 +17,13 @@ use serde_json::Value;
 use weir_command::Location;
 use weir_delivery::Failure;
 use weir_lake::{ObjectInfo, find, list_all};
+use weir_live::{Published, Span};
 use weir_search::Index;
 use weir_telemetry::Visit;
 
 use crate::Analytics;
-use crate::names::{self, Span};
-use crate::publish::{Published, is_race};
+use crate::names;
+use crate::publish::is_race;
 use crate::said::{Delivered, DocumentsRefused};
 
 pub use documents::documents_of;
@@ -155,7 +156,7 @@ impl Analytics {
         visit: &Visit,
     ) -> Result<Report, Failure> {
         let now_ms = visit.now_ms();
-        let at = names::result(&self.config.statistics, self.plan.dataset(), span);
+        let at = Published::location(&self.config.statistics, self.plan.dataset(), span);
         let (mut report, mut revision) = (Report::default(), 0);
         if let Some((bytes, _)) = find(self.lake.as_ref(), &at).await? {
             let unread = || Failure::internal("Result", format!("{at} is no result"));

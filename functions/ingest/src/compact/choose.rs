@@ -119,7 +119,7 @@ impl Ingest {
             let mut found = BTreeMap::new();
             for prefix in prefixes(contract, &asked.dates, &placed) {
                 let count = |objects: Vec<ObjectInfo>| count_in(&mut found, dataset, &under, &objects, &placed);
-                each_page(&*self.lake, &self.config.events.join(&prefix), count).await?;
+                each_page(&*self.lake, &self.config.events.join(&prefix), None, count).await?;
             }
             let least = if asked.dates.is_empty() { LEAST_SMALL } else { 2 };
             let worth = found.into_values().filter(|it| {
