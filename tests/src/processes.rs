@@ -19,6 +19,9 @@ use crate::{Failed, Stack};
 /// How long a process that stalled is left so: until its lease is over, and another has had the time to take over.
 const STALLS: Duration = Duration::from_secs(8);
 
+/// When something happens to a process, after it was invoked.
+const SOONEST: Duration = Duration::from_micros(500);
+
 /// Processes of the function, each for one invocation at a time, as Lambda has them.
 #[derive(Clone)]
 pub struct Processes(Arc<Inner>);
@@ -113,7 +116,8 @@ impl Inner {
     fn fate(&self) -> (bool, bool, Duration) {
         let chance = *self.chance.lock().unwrap_or_else(PoisonError::into_inner);
         let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = Duration::from_micros(dice.random_range(500..60_000));
+        // From half a millisecond to sixty, of every order as often: some functions are done in two, others take long.
+        let after = SOONEST.mul_f64(120f64.powf(dice.random()));
         (dice.random_bool(chance), dice.random_bool(chance), after)
     }
 

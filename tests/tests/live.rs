@@ -211,7 +211,11 @@ async fn each_window_is_what_came_in_it_whatever_dies_repeats_or_splits() -> Res
         Source { kinesis: kinesis.clone(), name: name.clone(), dice: StdRng::seed_from_u64(9), sent, arrived };
     let begun = Instant::now();
     let mut has_split = false;
-    while begun.elapsed() < Duration::from_secs(18) {
+    let fates = processes.fates();
+    let have_died = || fates.killed.load(Ordering::SeqCst) > 0 && fates.stalled.load(Ordering::SeqCst) > 0;
+    // Until it has all come to pass.
+    while begun.elapsed() < Duration::from_secs(18) || !have_died() {
+        assert!(begun.elapsed() < PATIENCE, "processes neither died nor stalled: {fates:?}");
         source.send(12).await?;
         if begun.elapsed() > Duration::from_secs(8) && !has_split {
             has_split = true;
@@ -248,9 +252,6 @@ async fn each_window_is_what_came_in_it_whatever_dies_repeats_or_splits() -> Res
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    let fates = processes.fates();
-    let (killed, stalled) = (fates.killed.load(Ordering::SeqCst), fates.stalled.load(Ordering::SeqCst));
-    assert!(killed > 0 && stalled > 0, "processes died and stalled: {fates:?}");
     assert!(dice.thrown().iter().any(|mishap| mishap.again), "batches came again");
     Ok(())
 }
