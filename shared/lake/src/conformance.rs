@@ -45,6 +45,8 @@ async fn reads(lake: &dyn Lake, under: &Location) -> Result<(), String> {
     expect("content type", Ok(first.attributes.content_type.clone()), Some("text/csv".into()))?;
     expect("a range", lake.get(&at, Some(&first.etag), 2, 3).await, Bytes::from_static(b"234"))?;
     expect("no bytes", lake.get(&at, None, 0, 0).await, Bytes::new())?;
+    let same = put(lake, &at, b"0123456789").await?;
+    expect("the same bytes' etag", Ok(same.etag), first.etag.clone())?;
     put(lake, &at, b"changed!!!").await?;
     expect_code("reading with an old etag", lake.get(&at, Some(&first.etag), 0, 3).await, "PreconditionFailed")?;
     let again = lake.put_new(&at, Bytes::from_static(b"new"), "text/csv").await;

@@ -1,6 +1,7 @@
 //! S3's twin in memory: for unit tests, held to the same suite.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -69,8 +70,10 @@ impl State {
     }
 
     fn store(&mut self, at: &Location, bytes: Bytes, attributes: Attributes) -> Result<(), Failure> {
-        self.made += 1;
-        let etag = format!("\"{}\"", self.made);
+        // As S3's, it is of the bytes: what is written again as it was has the same.
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        let etag = format!("\"{:016x}\"", hasher.finish());
         let modified_ms = self.clock.map_or(0, |clock| clock());
         self.bucket(at)?.insert(at.key().to_owned(), Object { bytes, etag, modified_ms, attributes });
         Ok(())

@@ -190,6 +190,34 @@ fn many_groups_and_values_stay_within_what_can_be_carried_on() {
     assert!((different / 200_000.0 - 1.0).abs() < 0.1, "{different}");
 }
 
+/// Each shard told other vendors apart; of what none could, the others have all.
+#[test]
+fn shards_with_more_groups_than_there_is_room_for_add_up() {
+    let (contract, plan) = trips();
+    let trip = |n: u32| Trip {
+        id: n,
+        vendor: i64::from(n % 13 + 1),
+        passengers: Some(1),
+        seconds: i64::from(n % 900) + 1,
+        metres: f64::from(n),
+        ended_s: 0,
+        cell: (40.75, -73.99),
+    };
+    let all: Vec<Trip> = (0..900).map(trip).collect();
+    let mut whole = Window::default();
+    for some in all.chunks(311) {
+        let mut window = Window::default();
+        count_in(&contract, &plan, &mut window, some);
+        whole.merge(&plan, &window).unwrap();
+    }
+    let lines = whole.lines(&plan).unwrap();
+    check(&lines.all, &all.iter().collect::<Vec<_>>());
+    let counted: u64 = lines.groups.iter().map(|line| line["trips"].as_u64().unwrap()).sum();
+    assert_eq!(counted, 900);
+    let others = lines.groups.iter().find(|line| line.contains_key("is_other")).unwrap();
+    assert!(others["trips"].as_u64().unwrap() > 300, "{others:?}");
+}
+
 #[test]
 fn a_window_of_another_contract_is_refused() {
     let (contract, plan) = trips();

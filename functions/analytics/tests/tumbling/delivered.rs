@@ -179,6 +179,50 @@ async fn a_result_that_is_made_while_others_deliver_is_delivered() {
     assert!(n > 6, "there were calls to stall at: {n}");
 }
 
+/// Whatever call an invocation dies at that ends a window: when it comes again, OpenSearch gets what there is.
+#[tokio::test]
+async fn a_result_whose_maker_died_is_delivered() {
+    let events = events(&mut StdRng::seed_from_u64(12), 20, 1);
+    let event = Shard::new("shardId-000000000000").event(BEGIN_MS, &events, true, false);
+    for is_done in [false, true] {
+        let mut n = 0;
+        loop {
+            n += 1;
+            let world = World::new();
+            world.fate.set(n, is_done);
+            let died = world.process().window(&event.to_string(), &visit()).await.is_err();
+            world.fate.set(0, false);
+            world.invoke(&event).await.unwrap();
+            let index = Flaky::new(|_| None);
+            world.deliver(&index).await;
+            assert_eq!(world.marks().await, 0, "died at {n}");
+            let held = index.index.documents(INDEX);
+            let all = held.get("2024-05-01T10:00:00Z-60s-all");
+            let all = all.unwrap_or_else(|| panic!("died at {n}, {is_done}: nothing is delivered"));
+            assert_eq!(all["trips"], world.results().await["2024-05-01T10:00:00Z"][0]["trips"]);
+            if !died {
+                break;
+            }
+        }
+        assert!(n > 5, "there were calls to die at: {n}");
+    }
+}
+
+/// Whoever left it died, and nobody came again.
+#[tokio::test]
+async fn a_mark_whose_result_never_comes_goes_in_the_end() {
+    let world = World::new();
+    let orphan = Location::parse("s3://tables/live/_outbox/trips/20240501T100000Z-60s/000007-r").unwrap();
+    world.lake.put(&orphan, bytes::Bytes::from_static(b"{}"), "application/json").await.unwrap();
+    let (process, index) = (world.process(), MemoryIndex::default());
+    let report = process.deliver(&index, "{}", &visit()).await.unwrap();
+    assert_eq!((report.windows, report.waiting), (0, 1), "its result may come yet");
+    pass(301_000);
+    let report = process.deliver(&index, "{}", &visit()).await.unwrap();
+    assert_eq!((report.documents, report.waiting), (0, 0));
+    assert_eq!(world.marks().await, 0);
+}
+
 /// As S3 tells it, by EventBridge, before the result is there.
 #[tokio::test]
 async fn an_event_of_a_mark_is_about_its_window_and_waits_for_the_result() {

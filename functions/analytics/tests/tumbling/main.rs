@@ -59,27 +59,68 @@ async fn every_event_is_counted_once_whatever_dies_repeats_ends_early_or_splits(
     }
 }
 
-/// Whichever of two shards that end at once is killed or stalled at whichever call, the result has both.
+/// Whichever of two shards that end at once is stalled at whichever call, the result has both, and that of one that ended before.
 #[tokio::test]
 async fn shards_that_end_at_once_are_all_in_the_result() {
     let dice = &mut StdRng::seed_from_u64(7);
-    let events = events(dice, 40, 1);
-    let (one, other): (Vec<Event>, Vec<Event>) = events.iter().cloned().partition(|event| event.number % 2 == 0);
-    let (first, second) = (Shard::new("shardId-000000000000"), Shard::new("shardId-000000000001"));
-    let mut n = 0;
-    loop {
-        n += 1;
-        let world = World::new();
-        let end_other = async |world: &World| {
-            world.invoke(&second.event(BEGIN_MS, &other, true, false)).await.unwrap();
-        };
-        if !world.stalled_at(n, &first.event(BEGIN_MS, &one, true, false), end_other).await {
-            break;
+    let events = events(dice, 60, 1);
+    let ends = |shard: u64| {
+        let of_shard: Vec<Event> = events.iter().filter(|event| event.number % 3 == shard).cloned().collect();
+        Shard::new(&format!("shardId-{shard:012}")).event(BEGIN_MS, &of_shard, true, false)
+    };
+    for before in [0, 1] {
+        let mut n = 0;
+        loop {
+            n += 1;
+            let world = World::new();
+            // The first shard ends before the others, or after them.
+            if before == 1 {
+                world.invoke(&ends(0)).await.unwrap();
+            }
+            let end_other = async |world: &World| {
+                world.invoke(&ends(2)).await.unwrap();
+            };
+            if !world.stalled_at(n, &ends(1), end_other).await {
+                break;
+            }
+            if before == 0 {
+                world.invoke(&ends(0)).await.unwrap();
+            }
+            let results = world.results().await;
+            check(&results[&weir_live::instant(BEGIN_MS)], &events.iter().collect::<Vec<_>>());
         }
-        let results = world.results().await;
-        check(&results[&weir_live::instant(BEGIN_MS)], &events.iter().collect::<Vec<_>>());
+        assert!(n > 5, "there were calls to stall at: {n}");
     }
-    assert!(n > 5, "there were calls to stall at: {n}");
+}
+
+/// A batch that ended a window early comes again with more: its part has the same name, and is another.
+#[tokio::test]
+async fn a_part_that_is_made_again_with_more_in_it_is_in_the_result() {
+    let world = World::new();
+    let events = events(&mut StdRng::seed_from_u64(5), 9, 1);
+    let shard = Shard::new("shardId-000000000000");
+    for count in [5, 9] {
+        world.invoke(&shard.event(BEGIN_MS, &events[..count], false, true)).await.unwrap();
+        let results = world.results().await;
+        check(&results[&weir_live::instant(BEGIN_MS)], &events[..count].iter().collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn what_comes_again_is_left_out_and_said() {
+    let world = World::new();
+    let events = events(&mut StdRng::seed_from_u64(6), 10, 1);
+    let mut shard = Shard::new("shardId-000000000000");
+    // Half of it within a state, the other half after an early end, when only the parts know.
+    for (records, is_early) in [(0..5, false), (0..5, false), (5..8, true), (2..10, false)] {
+        let answer = world.invoke(&shard.event(BEGIN_MS, &events[records], false, is_early)).await.unwrap();
+        shard.keep(&answer, is_early);
+    }
+    world.invoke(&shard.event(BEGIN_MS, &[], true, false)).await.unwrap();
+    let results = world.results().await;
+    let lines = &results[&weir_live::instant(BEGIN_MS)];
+    check(lines, &events.iter().collect::<Vec<_>>());
+    assert_eq!(lines[0]["repeated"], 5 + 6);
 }
 
 #[tokio::test]

@@ -76,8 +76,8 @@ impl Shard {
             }
         }
         world.fate.set(0, false);
-        // Once more after all: "in rare cases, records might be processed more than once".
-        if last.is_none() && dice.random_bool(0.2) {
+        // Once more after all: "in rare cases, records might be processed more than once". After an early end the state knows nothing.
+        if last != Some(false) && dice.random_bool(0.2) {
             let answer = world.invoke(&self.event(window_ms, records, false, false)).await.unwrap();
             self.keep(&answer, false);
         }
