@@ -68,13 +68,22 @@ DENY := $(TOOLS)/bin/cargo-deny
 $(DENY):
 	env -u CARGO_BUILD_TARGET cargo install -q --locked --root $(TOOLS) --version 0.20.2 cargo-deny
 
+# By itself: it wants other versions of what the SAM CLI has.
+CHECKOV := $(TOOLS)/checkov-3.3.30/bin/checkov
+$(CHECKOV): tools/checkov.txt
+	python3 -m venv $(dir $(CHECKOV))..
+	$(dir $(CHECKOV))pip install -q --disable-pip-version-check -r tools/checkov.txt
+	@touch $@
+
 audit: $(DENY) ## Known vulnerabilities of what is built in (asks GitHub for the list)
 	$(DENY) check advisories
 
-lint: setup $(DENY) ## Formatting, clippy, the template, licences and sources
+lint: setup $(DENY) $(CHECKOV) ## Formatting, clippy, the template, licences and sources
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	sam validate --lint
+	sam validate --lint # cfn-lint
+	@mkdir -p target && $(BIN)/python tools/translated.py > target/template.json
+	$(CHECKOV) --config-file tools/checkov.yaml --file target/template.json
 	cargo fetch --locked --quiet # cargo-deny reads every locked crate, those for other systems, too
 	$(DENY) --offline check bans licenses sources
 
