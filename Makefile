@@ -90,8 +90,10 @@ lint: setup $(DENY) $(CHECKOV) ## Formatting, clippy, the template, licences and
 fmt: ## Format the code
 	cargo fmt --all
 
-build: setup ## What is deployed: optimised, for Amazon Linux 2023
-	sam build
+FUNCTION ?=
+build: setup ## What is deployed: optimised, for Amazon Linux 2023 (FUNCTION=TransformFunction for one)
+	sam build $(FUNCTION)
+	$(BIN)/python tools/glibc.py .aws-sam/build/*/bootstrap
 
 # Beside the functions' builds: zig links it for Glue's glibc, and would have cargo build everything again in their folder.
 wheel: setup ## The Rust code for Spark, as Glue installs it

@@ -5,6 +5,7 @@
 
 mod alarms;
 mod costs;
+mod glibc;
 mod mappings;
 mod permissions;
 mod protection;
