@@ -59,6 +59,19 @@ def beside(stream_arn, records):
 
 
 firehose.ingest_from_kinesis_source = beside
+described = firehose._dest_description
+
+
+def with_numbers(destination):
+    """CloudFormation's numbers from parameters are texts, which no SDK takes for `BufferingHints`."""
+    description = described(destination)
+    for part in description.values():
+        if isinstance(part, dict) and "BufferingHints" in part:
+            part["BufferingHints"] = {name: int(number) for name, number in part["BufferingHints"].items()}
+    return description
+
+
+firehose._dest_description = with_numbers
 glue.on_local_spark()
 redshift.with_warehouse()
 sys.exit(main())

@@ -11,10 +11,12 @@ mod jobs;
 mod kafka;
 mod out;
 mod produce;
+mod redrive;
 mod stats;
 mod submit;
 mod table;
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use aws_sdk_lambda::config::timeout::TimeoutConfig;
@@ -61,6 +63,8 @@ enum Verb {
     Table(table::TableArgs),
     /// Batch runs: what waits, what runs, run now, retry, load.
     Batch(batch::BatchArgs),
+    /// Dead letters: list them, send them to where they came from again.
+    Redrive(redrive::Redrive),
     /// Check, show and export dataset contracts.
     Contract(contract::ContractArgs),
 }
@@ -106,6 +110,23 @@ impl Stack {
 
     fn ledger(&self) -> DynamoStore {
         DynamoStore::new(aws_sdk_dynamodb::Client::new(&self.aws), format!("{}-ledger", self.name))
+    }
+
+    /// What one of its functions is told.
+    async fn variables(&self, function: &str) -> Result<HashMap<String, String>, Stop> {
+        let client = aws_sdk_lambda::Client::new(&self.aws);
+        let found = client.get_function_configuration().function_name(function).send().await;
+        let found = found.map_err(|error| match error.as_service_error() {
+            Some(known) if known.is_resource_not_found_exception() => Stop(
+                3,
+                format!(
+                    "there is no function {function}: is the stack called {} (--stack), and does it have that part?",
+                    self.name
+                ),
+            ),
+            _ => Stop::aws(aws_sdk_lambda::error::DisplayErrorContext(error)),
+        })?;
+        Ok(found.environment.and_then(|environment| environment.variables).unwrap_or_default())
     }
 
     /// Asks one of its functions, and waits as long as one may take. What it says if it fails: the kind, and why.
@@ -155,6 +176,7 @@ async fn run(cli: &Cli) -> Result<(), Stop> {
         Verb::Compact(compact) => compact.run(&Stack::open(cli).await?).await,
         Verb::Table(table) => table.run(cli).await,
         Verb::Batch(batch) => batch.run(&Stack::open(cli).await?).await,
+        Verb::Redrive(redrive) => redrive.run(&Stack::open(cli).await?).await,
         Verb::Contract(contract) => contract.run(),
     }
 }

@@ -3,12 +3,12 @@
 mod array;
 mod channel;
 mod input;
-mod kafka;
-mod lanes;
+pub(crate) mod kafka;
+pub(crate) mod lanes;
 mod report;
 mod send;
 mod shards;
-mod sink;
+pub(crate) mod sink;
 mod unsent;
 
 use std::path::PathBuf;

@@ -94,19 +94,10 @@ impl Stats {
 
 /// Where the stack's function puts results.
 async fn statistics(stack: &Stack) -> Result<Location, Stop> {
-    let client = aws_sdk_lambda::Client::new(&stack.aws);
+    // It is there if windows are (AnalyticsWindowSeconds).
     let function = format!("{}-analytics", stack.name);
-    let found = client.get_function_configuration().function_name(&function).send().await;
-    let found = found.map_err(|error| match error.as_service_error() {
-        Some(known) if known.is_resource_not_found_exception() => Stop(
-            3,
-            format!("there is no function {function}: is the stack called {} (--stack), and was it deployed with AnalyticsWindowSeconds?", stack.name),
-        ),
-        _ => Stop::aws(aws_sdk_lambda::error::DisplayErrorContext(error)),
-    })?;
-    let set = found.environment().and_then(|environment| environment.variables());
-    let set =
-        set.and_then(|set| set.get("STATISTICS")).ok_or_else(|| Stop(3, format!("{function} has no STATISTICS")))?;
+    let variables = stack.variables(&function).await?;
+    let set = variables.get("STATISTICS").ok_or_else(|| Stop(3, format!("{function} has no STATISTICS")))?;
     let statistics = Location::parse(set).map_err(|error| Stop(3, error.to_string()))?;
     Ok(statistics.as_prefix())
 }

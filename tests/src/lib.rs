@@ -56,7 +56,8 @@ pub struct Stack {
     pub lake: S3Lake,
     /// Jobs.
     pub ledger: DynamoStore,
-    kinesis: aws_sdk_kinesis::Client,
+    /// Streams.
+    pub kinesis: aws_sdk_kinesis::Client,
     /// How AWS is reached.
     pub aws: weir_lake::SdkConfig,
     input: String,

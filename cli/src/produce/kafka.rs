@@ -83,6 +83,11 @@ impl Topic {
         }
     }
 
+    /// Sends one, as it is.
+    pub(crate) async fn send(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<(), Failure> {
+        self.producer.send(record, None).await.map(drop).map_err(|(error, _)| failure(&error))
+    }
+
     /// Sends records; an answer for each, in order.
     pub(crate) async fn put(&self, records: &[Packed]) -> Vec<Taken> {
         let sends = records.iter().map(|packed| async {

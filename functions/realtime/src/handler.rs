@@ -51,6 +51,7 @@ pub async fn handle(runner: &Runner, payload: &str, invocation: &Invocation) -> 
                 sequence_number: None,
                 index: 0,
                 sub_index: None,
+                partition_key: None,
             };
             let data = Err(Unreadable { reason, raw: payload.as_bytes().to_vec() });
             let record = Record { origin, arrived_ms: now_ms(), data };

@@ -64,6 +64,9 @@ pub struct Origin {
     /// Its place in its stream record, counted from zero, where that is an aggregate of several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub_index: Option<usize>,
+    /// Its stream record's, by which it can be sent to its shard again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition_key: Option<String>,
 }
 
 impl Origin {
@@ -118,6 +121,7 @@ struct RawRecord {
 struct RawKinesis {
     sequence_number: Option<String>,
     data: Option<String>,
+    partition_key: Option<String>,
     approximate_arrival_timestamp: Option<f64>,
 }
 
@@ -129,8 +133,14 @@ pub fn read_batch(payload: &str) -> Option<Vec<Record>> {
 
 fn read_record(index: usize, raw: &RawValue) -> Record {
     let unreadable = |reason: String| Err(Unreadable { reason, raw: raw.get().as_bytes().to_vec() });
-    let mut origin =
-        Origin { stream: "unknown".into(), shard: "unknown".into(), sequence_number: None, index, sub_index: None };
+    let mut origin = Origin {
+        stream: "unknown".into(),
+        shard: "unknown".into(),
+        sequence_number: None,
+        index,
+        sub_index: None,
+        partition_key: None,
+    };
     let record: RawRecord = match serde_json::from_str(raw.get()) {
         Ok(record) => record,
         Err(error) => {
@@ -154,6 +164,7 @@ fn read_record(index: usize, raw: &RawValue) -> Record {
         };
     };
     origin.sequence_number = kinesis.sequence_number.map(SequenceNumber);
+    origin.partition_key = kinesis.partition_key;
     let arrived_ms = kinesis.approximate_arrival_timestamp.map_or(0, |seconds| (seconds * 1000.0) as u64);
     let data = match kinesis.data.map(|data| STANDARD.decode(data)) {
         Some(Ok(bytes)) => Ok(bytes),
@@ -258,7 +269,14 @@ mod tests {
 
     fn origin(number: u32) -> Origin {
         let sequence_number = Some(SequenceNumber::new(number.to_string()));
-        Origin { stream: "s".into(), shard: "shardId-0".into(), sequence_number, index: 0, sub_index: None }
+        Origin {
+            stream: "s".into(),
+            shard: "shardId-0".into(),
+            sequence_number,
+            index: 0,
+            sub_index: None,
+            partition_key: None,
+        }
     }
 
     fn any_outcome() -> impl Strategy<Value = Outcome> {

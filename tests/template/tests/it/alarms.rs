@@ -91,6 +91,20 @@ fn alarms_tell_somebody_and_say_what_they_mean() {
     }
 }
 
+/// Whoever is woken by one finds out what to do, and nothing there is of an alarm that is gone.
+#[test]
+fn every_alarm_is_in_the_runbook() {
+    let template = template();
+    let runbook = std::fs::read_to_string(format!("{ROOT}/docs/operations.md")).unwrap();
+    let explained: BTreeMap<&str, &str> =
+        runbook.split("\n### ").skip(1).filter_map(|section| section.split("\n## ").next()?.split_once('\n')).collect();
+    let alarms: BTreeSet<&str> = template.of_type("AWS::CloudWatch::Alarm").map(|(name, _)| name).collect();
+    assert_eq!(explained.keys().copied().collect::<BTreeSet<_>>(), alarms);
+    for (name, text) in explained {
+        assert!(text.trim().len() > 80, "{name}: {text}");
+    }
+}
+
 /// A function that nobody watches fails in silence.
 #[test]
 fn every_function_is_watched() {

@@ -1,0 +1,167 @@
+//! Letters on their way back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
+use bytes::Bytes;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::FutureRecord;
+use weir_delivery::Failure;
+
+use super::letters::{Letter, Record, To};
+use super::places::Source;
+use crate::produce::kafka::Topic;
+use crate::produce::lanes::Packed;
+use crate::produce::sink::{Sink, Taken};
+use crate::{Stack, Stop};
+
+/// How often a letter is tried before it stays where it is.
+const ATTEMPTS: u32 = 8;
+
+/// Where Kafka is, for letters of topics.
+pub(crate) struct Brokers {
+    pub(crate) addresses: String,
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+/// Sends letters to where they came from.
+pub(crate) struct Sender {
+    aws: ::aws_config::SdkConfig,
+    sources: BTreeMap<String, Source>,
+    brokers: Option<Brokers>,
+    topics: BTreeMap<String, Topic>,
+}
+
+impl Sender {
+    pub(crate) fn new(stack: &Stack, sources: BTreeMap<String, Source>, brokers: Option<Brokers>) -> Self {
+        Self { aws: stack.aws.clone(), sources, brokers, topics: BTreeMap::new() }
+    }
+
+    /// Sends letters of one place, as many as a request takes; an answer for each.
+    ///
+    /// # Errors
+    /// If it is not known how to reach it.
+    pub(crate) async fn send(&mut self, letters: &[&Letter]) -> Result<Vec<Result<(), Failure>>, Stop> {
+        let Some(first) = letters.first() else { return Ok(Vec::new()) };
+        let stream = |name: &str| Sink::Kinesis(aws_sdk_kinesis::Client::new(&self.aws), name.to_owned());
+        let sink = match &first.to {
+            To::Nowhere(why) => return Ok(letters.iter().map(|_| Err(Failure::user("Nowhere", why))).collect()),
+            To::Function(name) => {
+                let name = name.clone();
+                return Ok(self.invoke(&name, letters).await);
+            }
+            To::Topic(record) => {
+                let topic = record.topic.clone();
+                return self.produce(&topic, letters).await;
+            }
+            To::Stream(name, _) => stream(name),
+            To::Delivery(name) => match self.sources.get(name) {
+                Some(Source::Direct) => Sink::Firehose(aws_sdk_firehose::Client::new(&self.aws), name.clone()),
+                Some(Source::Stream(stream_name)) => stream(stream_name),
+                Some(Source::Topic(topic)) => {
+                    let topic = topic.clone();
+                    return self.produce(&topic, letters).await;
+                }
+                None => {
+                    let reason = format!("there is no delivery stream {name} any more");
+                    return Ok(letters.iter().map(|_| Err(Failure::user("Gone", &reason))).collect());
+                }
+            },
+        };
+        let packed: Vec<Packed> = letters.iter().map(|letter| pack(letter)).collect();
+        Ok(patiently(packed, async |request| sink.put(&request).await).await)
+    }
+
+    async fn invoke(&self, name: &str, letters: &[&Letter]) -> Vec<Result<(), Failure>> {
+        let client = aws_sdk_lambda::Client::new(&self.aws);
+        let mut answers = Vec::new();
+        for letter in letters {
+            let payload = Blob::new(letter.raw.clone().unwrap_or_default());
+            let asked = client.invoke().function_name(name).invocation_type(InvocationType::Event).payload(payload);
+            let refused =
+                |error| Failure::user("Invoke", format!("{}", aws_sdk_lambda::error::DisplayErrorContext(error)));
+            answers.push(asked.send().await.map(drop).map_err(refused));
+        }
+        answers
+    }
+
+    async fn produce(&mut self, name: &str, letters: &[&Letter]) -> Result<Vec<Result<(), Failure>>, Stop> {
+        if !self.topics.contains_key(name) {
+            let Some(brokers) = &self.brokers else {
+                return Err(Stop(
+                    2,
+                    format!("letters of the topic {name} go to Kafka: say where it is (--kafka HOST:PORT)"),
+                ));
+            };
+            let topic = Topic::new(&brokers.addresses, name, "none", true, &brokers.settings)?;
+            topic.look().await?;
+            self.topics.insert(name.to_owned(), topic);
+        }
+        let Some(topic) = self.topics.get(name) else { return Ok(Vec::new()) };
+        let sends = letters.iter().map(|letter| async {
+            let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(name);
+            if let Some(raw) = &letter.raw {
+                record = record.payload(raw);
+            }
+            if let To::Topic(Record { partition, timestamp_ms, key, headers, .. }) = &letter.to {
+                let add = |all: OwnedHeaders, (key, value): &(String, Vec<u8>)| {
+                    all.insert(Header { key, value: Some(value) })
+                };
+                record = record.partition(*partition).headers(headers.iter().fold(OwnedHeaders::new(), add));
+                if let Some(key) = key {
+                    record = record.key(key);
+                }
+                if let Some(ms) = timestamp_ms {
+                    record = record.timestamp(*ms);
+                }
+            }
+            topic.send(record).await
+        });
+        Ok(futures::future::join_all(sends).await)
+    }
+}
+
+fn pack(letter: &Letter) -> Packed {
+    let key = match &letter.to {
+        To::Stream(_, Some(key)) => key.clone(),
+        // It was not kept: any shard will do.
+        _ => format!("redrive-{:016x}", rand::random::<u64>()),
+    };
+    let data = Bytes::from(letter.raw.clone().unwrap_or_default());
+    Packed { lane: 0, partition_key: key, explicit_hash_key: None, shard: 0, data, rows: Vec::new(), attempts: 0 }
+}
+
+/// Tries those again that a shard had no room for.
+async fn patiently(packed: Vec<Packed>, put: impl AsyncFn(Vec<Packed>) -> Vec<Taken>) -> Vec<Result<(), Failure>> {
+    let mut answers: Vec<Result<(), Failure>> = Vec::new();
+    answers.resize_with(packed.len(), || Ok(()));
+    let mut waiting: Vec<(usize, Packed)> = packed.into_iter().enumerate().collect();
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            tokio::time::sleep(Duration::from_millis(100 << attempt.min(6))).await;
+        }
+        let request: Vec<Packed> = waiting.iter().map(|(_, packed)| packed.clone()).collect();
+        let taken = put(request).await;
+        let mut again = Vec::new();
+        for ((place, packed), taken) in waiting.into_iter().zip(taken) {
+            if let Taken::No(failure) = taken {
+                let passes = failure.passes();
+                if let Some(answer) = answers.get_mut(place) {
+                    *answer = Err(failure);
+                }
+                if passes {
+                    again.push((place, packed));
+                }
+            } else if let Some(answer) = answers.get_mut(place) {
+                *answer = Ok(());
+            }
+        }
+        waiting = again;
+        if waiting.is_empty() {
+            break;
+        }
+    }
+    answers
+}
