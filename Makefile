@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup binaries demo local-up kafka-up changes-up search-up local-down invoke test bench lint audit fmt build wheel deploy clean
+.PHONY: delete help setup binaries demo local-up kafka-up changes-up search-up local-down invoke test bench lint audit fmt build wheel deploy clean
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -91,8 +91,10 @@ fmt: ## Format the code
 	cargo fmt --all
 
 FUNCTION ?=
+# As the stack's parameter of that name: code for another does not start.
+ARCHITECTURE ?= x86_64
 build: setup ## What is deployed: optimised, for Amazon Linux 2023 (FUNCTION=TransformFunction for one)
-	sam build $(FUNCTION)
+	sam build --parameter-overrides Architecture=$(ARCHITECTURE) $(FUNCTION)
 	$(BIN)/python tools/glibc.py .aws-sam/build/*/bootstrap
 
 # Beside the functions' builds: zig links it for Glue's glibc, and would have cargo build everything again in their folder.
@@ -101,10 +103,14 @@ wheel: setup ## The Rust code for Spark, as Glue installs it
 	env -u CARGO_BUILD_TARGET CARGO_TARGET_DIR=$(CURDIR)/target/glue batch/wheel.sh release target/wheel
 
 STACK ?= weir
-deploy: build wheel ## Deploy to your AWS account, guided; STACK=NAME for another stack than weir
+deploy: build wheel ## Deploy to your AWS account, guided; STACK=NAME for another stack than weir, ARCHITECTURE=arm64
+	@echo "Architecture is $(ARCHITECTURE): what was built is for that one alone"
 	sam deploy --guided --no-fail-on-empty-changeset --stack-name $(STACK)
 	batch/upload.sh target/wheel $$(aws cloudformation describe-stacks --stack-name $(STACK) --output text \
 		--query "Stacks[0].Outputs[?OutputKey=='BatchBucketName'].OutputValue")
+
+delete: setup ## Delete the stack from your AWS account, but not its data; STACK=NAME for another than weir
+	@tools/delete.sh $(STACK)
 
 clean: ## Forget what was built
 	cargo clean

@@ -119,7 +119,10 @@ async fn a_deploy_over_the_last_release_keeps_everything_and_a_delete_leaves_the
     // A second time nothing is left to change.
     deploy(&ours, &name).await?;
 
-    sam(&["delete", "--stack-name", &name, "--region", "us-east-1", "--no-prompts"]).await?;
+    let deleted =
+        tokio::process::Command::new("tools/delete.sh").args([&name, "--no-prompts"]).current_dir(ROOT).output();
+    let said = String::from_utf8(deleted.await?.stdout)?;
+    assert!(buckets.iter().all(|bucket| said.contains(bucket.as_str())), "what stays is said: {said}");
     assert!(aws(&["cloudformation", "describe-stacks", "--stack-name", &name]).await.is_err(), "the stack is gone");
     for bucket in &buckets {
         assert_eq!(stack.lake.head(&place(bucket)?).await?.size, 5, "{bucket} and what is in it stay");
