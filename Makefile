@@ -94,7 +94,7 @@ FUNCTION ?=
 # As the stack's parameter of that name: code for another does not start.
 ARCHITECTURE ?= x86_64
 build: setup ## What is deployed: optimised, for Amazon Linux 2023 (FUNCTION=TransformFunction for one)
-	sam build --parameter-overrides Architecture=$(ARCHITECTURE) $(FUNCTION)
+	sam build $(FUNCTION) --parameter-overrides Architecture=$(ARCHITECTURE)
 	$(BIN)/python tools/glibc.py .aws-sam/build/*/bootstrap
 
 # Beside the functions' builds: zig links it for Glue's glibc, and would have cargo build everything again in their folder.
