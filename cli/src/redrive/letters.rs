@@ -4,17 +4,20 @@
 //! what a mapping gave up; `requestPayload` of asynchronous calls); Firehose developer guide, "Handle failure in data transformation"
 //! (`rawData`).
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use weir_command::Location;
 use weir_delivery::{kafka, kinesis};
 
 /// Something that was put aside, and can be sent again.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Letter {
-    /// Which line of its object it is, counted from zero; 0 where the object is one document.
+    /// Which line or record of its object it is, counted from zero.
     pub(crate) line: usize,
     /// Why it was put aside.
     pub(crate) reason: String,
@@ -41,17 +44,33 @@ pub(crate) enum To {
     Nowhere(String),
 }
 
-/// A Kafka record, but for its value.
+/// A Kafka record, but for its value and its time: with the old one the topic might forget it at once.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Record {
     pub(crate) topic: String,
     pub(crate) partition: i32,
-    pub(crate) timestamp_ms: Option<i64>,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
 }
 
 impl To {
+    /// What a request may have together: one kind, one name.
+    pub(crate) fn place(&self) -> (u8, &str) {
+        let kind = match self {
+            Self::Stream(..) => 0,
+            Self::Delivery(_) => 1,
+            Self::Topic(_) => 2,
+            Self::Function(_) => 3,
+            Self::Nowhere(_) => 4,
+        };
+        (kind, self.name())
+    }
+
+    /// Whether it can be sent.
+    pub(crate) fn is_somewhere(&self) -> bool {
+        !matches!(self, Self::Nowhere(_))
+    }
+
     /// As people name it.
     pub(crate) fn name(&self) -> &str {
         match self {
@@ -62,50 +81,115 @@ impl To {
     }
 }
 
-/// What is known of a stack beside its objects.
+/// What is known of a stack beside its objects. What a letter names, and is none of this, is not sent anything.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// Its name.
     pub(crate) stack: String,
-    /// Prefixes under which Firehose leaves what failed, and whose they are.
-    pub(crate) errors: Vec<(String, String)>,
+    /// Where Firehose leaves what failed, and whose it is.
+    pub(crate) errors: Vec<(Location, String)>,
+    /// Its streams.
+    pub(crate) streams: BTreeSet<String>,
+    /// Topics that it reads, or that somebody named.
+    pub(crate) topics: BTreeSet<String>,
+}
+
+impl Known {
+    fn delivery(&self, at: &Location) -> Option<&str> {
+        self.errors.iter().find(|(prefix, _)| prefix.covers(at)).map(|(_, name)| name.as_str())
+    }
+
+    /// Where it may go: a letter says itself where it came from, and whoever may write here may say anything.
+    fn allow(&self, letter: Letter) -> Letter {
+        let ours = match &letter.to {
+            To::Stream(name, _) => self.streams.contains(name),
+            To::Topic(record) => self.topics.contains(&record.topic),
+            To::Function(name) => *name == format!("{}-orchestrator", self.stack),
+            To::Delivery(_) | To::Nowhere(_) => true,
+        };
+        if ours {
+            return letter;
+        }
+        let why =
+            format!("`{}` is none of the streams, topics and functions of the stack {}", letter.to.name(), self.stack);
+        Letter { to: To::Nowhere(why), ..letter }
+    }
+}
+
+/// What an object is made of.
+enum Parts {
+    /// A letter a line.
+    Lines,
+    /// A letter a record of a Kinesis batch.
+    Records(Value, Value),
+    /// One letter, or several that go together.
+    Whole,
+}
+
+fn parts(at: &Location, bytes: &[u8], known: &Known) -> Parts {
+    let starts = |prefix: &str| at.key().starts_with(prefix);
+    if starts("poison/firehose/") || starts("poison/ingest/") || known.delivery(at).is_some() {
+        return Parts::Lines;
+    }
+    let given_up: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let payload = given_up.get("payload").and_then(Value::as_str).filter(|_| starts("aws/lambda/"));
+    let payload: Value = payload.and_then(|payload| serde_json::from_str(payload).ok()).unwrap_or_default();
+    if payload.get("Records").is_some_and(Value::is_array) { Parts::Records(given_up, payload) } else { Parts::Whole }
 }
 
 /// Lines that are explanations only, of what lies elsewhere, are no letters.
 ///
 /// # Errors
 /// What is wrong with an object that should be one of letters.
-pub(crate) fn read(key: &str, bytes: &[u8], known: &Known) -> Result<Vec<Letter>, String> {
-    if let Some((_, delivery)) = known.errors.iter().find(|(prefix, _)| key.starts_with(prefix.as_str())) {
-        return lines(bytes, |line| failed_delivery(line, delivery));
-    }
-    let parts: Vec<&str> = key.split('/').collect();
-    match parts.as_slice() {
-        ["poison", "firehose", stream, ..] => lines(bytes, |line| bad_document(line, stream)),
-        ["poison", "ingest", ..] => lines(bytes, bad_record),
-        ["poison", "orchestrator", ..] => Ok(vec![buried(bytes, &known.stack).ok_or("it is no buried event")?]),
-        ["poison", ..] => Ok(vec![poison(bytes).ok_or("it is no dead letter")?]),
-        ["aws", "lambda", ..] => given_up(bytes, &known.stack).ok_or_else(|| "it is no record of an invocation".into()),
+pub(crate) fn read(at: &Location, bytes: &[u8], known: &Known) -> Result<Vec<Letter>, String> {
+    let parts: Vec<&str> = at.key().split('/').collect();
+    let letters = match (known.delivery(at), parts.as_slice()) {
+        (Some(delivery), _) => lines(bytes, |line| failed_delivery(line, delivery)),
+        (None, ["poison", "firehose", stream, ..]) => lines(bytes, |line| bad_document(line, stream)),
+        (None, ["poison", "ingest", ..]) => lines(bytes, bad_record),
+        (None, ["poison", "orchestrator", ..]) => {
+            buried(bytes, &known.stack).map(|letter| vec![letter]).ok_or_else(|| "it is no buried event".to_owned())
+        }
+        (None, ["poison", ..]) => {
+            poison(bytes).map(|letter| vec![letter]).ok_or_else(|| "it is no dead letter".to_owned())
+        }
+        (None, ["aws", "lambda", ..]) => {
+            given_up(bytes, &known.stack).ok_or_else(|| "it is no record of an invocation".to_owned())
+        }
         _ => Ok(Vec::new()),
-    }
+    };
+    Ok(letters?.into_iter().map(|letter| known.allow(letter)).collect())
 }
 
-/// Whether an object of that key has a letter a line, which can be taken away by itself.
-pub(crate) fn has_lines(key: &str, known: &Known) -> bool {
-    let starts = |prefix: &str| key.starts_with(prefix);
-    starts("poison/firehose/") || starts("poison/ingest/") || known.errors.iter().any(|(prefix, _)| starts(prefix))
+/// Whether letters of an object can be taken away one by one.
+pub(crate) fn has_parts(at: &Location, bytes: &[u8], known: &Known) -> bool {
+    !matches!(parts(at, bytes, known), Parts::Whole)
 }
 
-/// An object without some of its lines; nothing if none is left.
-pub(crate) fn without(bytes: &[u8], lines: &[usize]) -> Option<Vec<u8>> {
-    let mut rest = Vec::new();
-    for (number, line) in split(bytes).enumerate() {
-        if !lines.contains(&number) {
-            rest.extend_from_slice(line);
-            rest.push(b'\n');
+/// An object without some of its letters; nothing if none is left.
+pub(crate) fn without(at: &Location, bytes: &[u8], sent: &BTreeSet<usize>, known: &Known) -> Option<Vec<u8>> {
+    match parts(at, bytes, known) {
+        Parts::Lines => {
+            let left = split(bytes).enumerate().filter(|(number, _)| !sent.contains(number));
+            let left: Vec<u8> = left.flat_map(|(_, line)| line.iter().chain(b"\n")).copied().collect();
+            (!left.is_empty()).then_some(left)
+        }
+        Parts::Records(mut given_up, mut payload) => {
+            let records = payload.get_mut("Records")?.as_array_mut()?;
+            let mut number = 0;
+            records.retain(|_| {
+                number += 1;
+                !sent.contains(&(number - 1))
+            });
+            let is_left = !records.is_empty();
+            *given_up.get_mut("payload")? = payload.to_string().into();
+            is_left.then(|| given_up.to_string().into_bytes())
+        }
+        Parts::Whole => {
+            let all = read(at, bytes, known).map_or(usize::MAX, |all| all.len());
+            (sent.len() < all).then(|| bytes.to_vec())
         }
     }
-    (!rest.is_empty()).then_some(rest)
 }
 
 fn split(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -168,12 +252,18 @@ fn bad_document(line: &Value, stream: &str) -> Option<Option<Letter>> {
     }))
 }
 
-/// A record of a delivery, as Firehose keeps it.
+/// A record of a delivery, as Firehose keeps it: one that was not transformed, or that was and then could not be converted.
 fn failed_delivery(line: &Value, delivery: &str) -> Option<Option<Letter>> {
-    let reason = [text(line, "errorCode")?, text(line, "errorMessage").unwrap_or_default()].join(": ");
+    let said = |name: &str, last: &str| text(line, name).or_else(|| text(line, last));
+    let code = said("errorCode", "lastErrorCode")?;
+    let reason = [code, said("errorMessage", "lastErrorMessage").unwrap_or_default()].join(": ");
     let arrived_ms = line.get("arrivalTimestamp").and_then(Value::as_u64).unwrap_or_default();
     let raw = Some(bytes_of(line, "rawData")?);
-    Some(Some(Letter { line: 0, reason, arrived_ms, to: To::Delivery(delivery.to_owned()), raw }))
+    let to = match line.get("lastErrorCode") {
+        None => To::Delivery(delivery.to_owned()),
+        Some(_) => To::Nowhere("it was transformed already; what it was before is not kept".to_owned()),
+    };
+    Some(Some(Letter { line: 0, reason, arrived_ms, to, raw }))
 }
 
 /// A record of Kafka's (functions/ingest).
@@ -182,11 +272,10 @@ fn bad_record(line: &Value) -> Option<Option<Letter>> {
     let record = Record {
         topic: text(line, "topic")?,
         partition: i32::try_from(line.get("partition")?.as_i64()?).ok()?,
-        timestamp_ms: line.get("timestamp_ms")?.as_i64(),
         key: bytes_of(line, "key_base64"),
         headers: line.get("headers")?.as_array()?.iter().map(header).collect::<Option<_>>()?,
     };
-    let arrived_ms = record.timestamp_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default();
+    let arrived_ms = line.get("timestamp_ms").and_then(Value::as_u64).unwrap_or_default();
     let (raw, to) = match line.get("value_base64") {
         Some(Value::Null) => (None, To::Topic(record)),
         Some(_) => (Some(bytes_of(line, "value_base64")?), To::Topic(record)),
@@ -241,7 +330,7 @@ fn given_up(bytes: &[u8], stack: &str) -> Option<Vec<Letter>> {
     }
     let payload = given_up.payload?;
     if let Some(batch) = kafka::read_batch(&payload) {
-        return Some(batch.partitions.into_iter().flat_map(|one| of_partition(one, &reason)).collect());
+        return Some(numbered(batch.partitions.into_iter().flat_map(|one| of_partition(one, &reason))));
     }
     // The stream's other readers have had these records.
     let shared = function == format!("{stack}-analytics");
@@ -261,15 +350,18 @@ fn given_up(bytes: &[u8], stack: &str) -> Option<Vec<Letter>> {
             }
         }
     };
-    Some(kinesis::read_batch(&payload)?.into_iter().map(letter).collect())
+    Some(numbered(kinesis::read_batch(&payload)?.into_iter().map(letter)))
+}
+
+fn numbered(letters: impl Iterator<Item = Letter>) -> Vec<Letter> {
+    letters.enumerate().map(|(line, letter)| Letter { line, ..letter }).collect()
 }
 
 fn of_partition(partition: kafka::Partition, reason: &str) -> Vec<Letter> {
     let kafka::Partition { topic, number, records } = partition;
     let letter = |record: kafka::Record| {
         let arrived_ms = record.timestamp_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default();
-        let (timestamp_ms, topic) = (record.timestamp_ms, topic.clone());
-        let to = Record { topic, partition: number, timestamp_ms, key: record.key, headers: record.headers };
+        let to = Record { topic: topic.clone(), partition: number, key: record.key, headers: record.headers };
         let (raw, to) = match record.value {
             Ok(raw) => (raw, To::Topic(to)),
             Err(unreadable) => (None, To::Nowhere(unreadable.reason)),

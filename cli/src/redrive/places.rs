@@ -1,6 +1,6 @@
 //! Where a stack's dead letters lie, and what its delivery streams read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use weir_command::Location;
 
@@ -34,19 +34,31 @@ impl Places {
         let bucket = variables.get("DEAD_LETTER_BUCKET");
         let bucket = bucket.ok_or_else(|| Stop(3, format!("{function} has no DEAD_LETTER_BUCKET")))?;
         let bucket = Location::parse(&format!("s3://{bucket}")).map_err(|error| Stop(3, error.to_string()))?;
-        let mut places = Self {
-            known: Known { stack: stack.name.clone(), errors: Vec::new() },
-            under: ["poison/", "aws/lambda/"].iter().map(|under| bucket.join(under)).collect(),
-            sources: BTreeMap::new(),
+        let name = |end: &str| format!("{}-{end}", stack.name);
+        let known = Known {
+            stack: stack.name.clone(),
+            streams: ["commands", "changes", "telemetry"].map(name).into(),
+            ..Known::default()
         };
+        let under = ["poison/", "aws/lambda/"].iter().map(|under| bucket.join(under)).collect();
+        let mut places = Self { known, under, sources: BTreeMap::new() };
+        // By what the functions are told, not by how names begin: another stack's may begin so as well.
         let client = aws_sdk_firehose::Client::new(&stack.aws);
-        for name in names(&client, &format!("{}-", stack.name)).await? {
+        for name in left_sides(&stack.variables(&name("transform")).await?, "CONTRACTS") {
             let described = client.describe_delivery_stream().delivery_stream_name(&name).send().await;
-            let described =
-                described.map_err(|error| Stop::aws(aws_sdk_firehose::error::DisplayErrorContext(error)))?;
-            if let Some(description) = described.delivery_stream_description() {
-                places.add(&name, description)?;
+            match described {
+                Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
+                }
+                Err(error) => return Err(Stop::aws(aws_sdk_firehose::error::DisplayErrorContext(error))),
+                Ok(described) => {
+                    described
+                        .delivery_stream_description()
+                        .map_or(Ok(()), |description| places.add(&name, description))?;
+                }
             }
+        }
+        if let Ok(variables) = stack.variables(&name("ingest")).await {
+            places.known.topics = left_sides(&variables, "TOPICS").into_iter().collect();
         }
         Ok(places)
     }
@@ -63,26 +75,23 @@ impl Places {
         self.sources.insert(name.to_owned(), source);
         let to = of.destinations().first().and_then(|to| to.extended_s3_destination_description());
         if let Some((prefix, bucket)) = to.and_then(|to| Some((to.error_output_prefix()?, to.bucket_arn()))) {
-            let prefix = prefix.split("!{").next().unwrap_or_default();
-            let bucket = bucket.trim_start_matches("arn:").split(':').next_back().unwrap_or_default();
-            let at = Location::parse(&format!("s3://{bucket}/{prefix}")).map_err(|error| Stop(3, error.to_string()))?;
-            self.known.errors.push((prefix.to_owned(), name.to_owned()));
-            self.under.push(at);
+            // Without a folder of its own, it could be anything.
+            let prefix = prefix.split("!{").next().filter(|prefix| prefix.ends_with('/'));
+            let bucket = bucket.rsplit(':').next().unwrap_or_default();
+            if let Some(prefix) = prefix {
+                let at = Location::parse(&format!("s3://{bucket}/{prefix}"));
+                let at = at.map_err(|error| Stop(3, error.to_string()))?;
+                self.known.errors.push((at.clone(), name.to_owned()));
+                self.under.push(at);
+            }
         }
         Ok(())
     }
 }
 
-async fn names(client: &aws_sdk_firehose::Client, begin: &str) -> Result<Vec<String>, Stop> {
-    let (mut found, mut after) = (Vec::new(), None);
-    loop {
-        let asked = client.list_delivery_streams().set_exclusive_start_delivery_stream_name(after.take());
-        let page =
-            asked.send().await.map_err(|error| Stop::aws(aws_sdk_firehose::error::DisplayErrorContext(error)))?;
-        found.extend(page.delivery_stream_names().iter().filter(|name| name.starts_with(begin)).cloned());
-        after = page.delivery_stream_names().last().cloned();
-        if !page.has_more_delivery_streams() || after.is_none() {
-            return Ok(found);
-        }
-    }
+/// The names before `=` of a list such as `trips=trips+masked,logs=page_logs`.
+fn left_sides(variables: &HashMap<String, String>, name: &str) -> Vec<String> {
+    let listed = variables.get(name).map_or("", String::as_str).split(',');
+    let names = listed.filter_map(|one| one.split_once('=')).map(|(name, _)| name.trim().to_owned());
+    names.filter(|name| !name.is_empty()).collect()
 }

@@ -10,6 +10,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use weir_delivery::Failure;
 
+use super::drive::Carrier;
 use super::letters::{Letter, Record, To};
 use super::places::Source;
 use crate::produce::kafka::Topic;
@@ -39,41 +40,6 @@ impl Sender {
         Self { aws: stack.aws.clone(), sources, brokers, topics: BTreeMap::new() }
     }
 
-    /// Sends letters of one place, as many as a request takes; an answer for each.
-    ///
-    /// # Errors
-    /// If it is not known how to reach it.
-    pub(crate) async fn send(&mut self, letters: &[&Letter]) -> Result<Vec<Result<(), Failure>>, Stop> {
-        let Some(first) = letters.first() else { return Ok(Vec::new()) };
-        let stream = |name: &str| Sink::Kinesis(aws_sdk_kinesis::Client::new(&self.aws), name.to_owned());
-        let sink = match &first.to {
-            To::Nowhere(why) => return Ok(letters.iter().map(|_| Err(Failure::user("Nowhere", why))).collect()),
-            To::Function(name) => {
-                let name = name.clone();
-                return Ok(self.invoke(&name, letters).await);
-            }
-            To::Topic(record) => {
-                let topic = record.topic.clone();
-                return self.produce(&topic, letters).await;
-            }
-            To::Stream(name, _) => stream(name),
-            To::Delivery(name) => match self.sources.get(name) {
-                Some(Source::Direct) => Sink::Firehose(aws_sdk_firehose::Client::new(&self.aws), name.clone()),
-                Some(Source::Stream(stream_name)) => stream(stream_name),
-                Some(Source::Topic(topic)) => {
-                    let topic = topic.clone();
-                    return self.produce(&topic, letters).await;
-                }
-                None => {
-                    let reason = format!("there is no delivery stream {name} any more");
-                    return Ok(letters.iter().map(|_| Err(Failure::user("Gone", &reason))).collect());
-                }
-            },
-        };
-        let packed: Vec<Packed> = letters.iter().map(|letter| pack(letter)).collect();
-        Ok(patiently(packed, async |request| sink.put(&request).await).await)
-    }
-
     async fn invoke(&self, name: &str, letters: &[&Letter]) -> Vec<Result<(), Failure>> {
         let client = aws_sdk_lambda::Client::new(&self.aws);
         let mut answers = Vec::new();
@@ -87,25 +53,29 @@ impl Sender {
         answers
     }
 
-    async fn produce(&mut self, name: &str, letters: &[&Letter]) -> Result<Vec<Result<(), Failure>>, Stop> {
+    async fn topic(&mut self, name: &str) -> Result<&Topic, Stop> {
         if !self.topics.contains_key(name) {
             let Some(brokers) = &self.brokers else {
-                return Err(Stop(
-                    2,
-                    format!("letters of the topic {name} go to Kafka: say where it is (--kafka HOST:PORT)"),
-                ));
+                return Err(Stop(2, format!("the topic {name} is Kafka's: say where that is (--kafka HOST:PORT)")));
             };
             let topic = Topic::new(&brokers.addresses, name, "none", true, &brokers.settings)?;
             topic.look().await?;
             self.topics.insert(name.to_owned(), topic);
         }
-        let Some(topic) = self.topics.get(name) else { return Ok(Vec::new()) };
+        self.topics.get(name).ok_or_else(|| Stop(1, format!("there is no topic {name}")))
+    }
+
+    async fn produce(&mut self, name: &str, letters: &[&Letter]) -> Vec<Result<(), Failure>> {
+        let topic = match self.topic(name).await {
+            Ok(topic) => topic,
+            Err(Stop(_, reason)) => return refuse(letters, "Kafka", &reason),
+        };
         let sends = letters.iter().map(|letter| async {
             let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(name);
             if let Some(raw) = &letter.raw {
                 record = record.payload(raw);
             }
-            if let To::Topic(Record { partition, timestamp_ms, key, headers, .. }) = &letter.to {
+            if let To::Topic(Record { partition, key, headers, .. }) = &letter.to {
                 let add = |all: OwnedHeaders, (key, value): &(String, Vec<u8>)| {
                     all.insert(Header { key, value: Some(value) })
                 };
@@ -113,13 +83,41 @@ impl Sender {
                 if let Some(key) = key {
                     record = record.key(key);
                 }
-                if let Some(ms) = timestamp_ms {
-                    record = record.timestamp(*ms);
-                }
             }
             topic.send(record).await
         });
-        Ok(futures::future::join_all(sends).await)
+        futures::future::join_all(sends).await
+    }
+}
+
+fn refuse(letters: &[&Letter], code: &str, reason: &str) -> Vec<Result<(), Failure>> {
+    letters.iter().map(|_| Err(Failure::user(code, reason))).collect()
+}
+
+impl Carrier for Sender {
+    async fn carry(&mut self, letters: &[&Letter]) -> Vec<Result<(), Failure>> {
+        let Some(first) = letters.first() else { return Vec::new() };
+        let stream = |name: &str| Sink::Kinesis(aws_sdk_kinesis::Client::new(&self.aws), name.to_owned());
+        let sink = match &first.to {
+            To::Nowhere(why) => return refuse(letters, "Nowhere", why),
+            To::Function(name) => return self.invoke(name, letters).await,
+            To::Topic(record) => {
+                let topic = record.topic.clone();
+                return self.produce(&topic, letters).await;
+            }
+            To::Stream(name, _) => stream(name),
+            To::Delivery(name) => match self.sources.get(name) {
+                Some(Source::Direct) => Sink::Firehose(aws_sdk_firehose::Client::new(&self.aws), name.clone()),
+                Some(Source::Stream(stream_name)) => stream(stream_name),
+                Some(Source::Topic(topic)) => {
+                    let reason = format!("{name} reads the topic {topic}, whose other readers have this record");
+                    return refuse(letters, "OtherReaders", &reason);
+                }
+                None => return refuse(letters, "Gone", &format!("the stack has no delivery stream {name}")),
+            },
+        };
+        let packed: Vec<Packed> = letters.iter().map(|letter| pack(letter)).collect();
+        patiently(packed, async |request| sink.put(&request).await).await
     }
 }
 

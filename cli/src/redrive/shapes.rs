@@ -4,11 +4,24 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::letters::{Known, Letter, Record, To, has_lines, read, without};
+use std::collections::BTreeSet;
+
+use weir_command::Location;
+
+use super::letters::{Known, Letter, Record, To, has_parts, without};
 
 fn known() -> Known {
-    let errors = vec![("telemetry-errors/trips/".to_owned(), "weir-trips".to_owned())];
-    Known { stack: "weir".to_owned(), errors }
+    let errors = vec![(at("telemetry-errors/trips/"), "weir-trips".to_owned())];
+    let streams = ["weir-commands", "weir-changes"].map(str::to_owned).into();
+    Known { stack: "weir".to_owned(), errors, streams, topics: ["orders".to_owned()].into() }
+}
+
+fn at(key: &str) -> Location {
+    Location::parse(&format!("s3://letters/{key}")).unwrap()
+}
+
+fn read(key: &str, bytes: &[u8], known: &Known) -> Result<Vec<Letter>, String> {
+    super::letters::read(&at(key), bytes, known)
 }
 
 fn one(key: &str, object: &Value) -> Letter {
@@ -26,16 +39,16 @@ fn records_of_streams_go_to_their_stream_by_their_key() {
         "reason": "it is no JSON", "arrived_ms": 1_714_557_600_000u64, "stored_ms": 1_714_557_601_000u64, "raw_base64": STANDARD.encode(RAW),
         "origin": {"stream": "weir-commands", "shard": "shardId-000000000000", "sequence_number": "4956", "index": 0, "partition_key": "k"},
     });
-    let at = "poison/weir-commands/shardId-000000000000/4956.json";
-    let letter = one(at, &object);
+    let key = "poison/weir-commands/shardId-000000000000/4956.json";
+    let letter = one(key, &object);
     assert_eq!(letter.to, To::Stream("weir-commands".into(), Some("k".into())));
     assert_eq!((letter.raw.as_deref(), letter.arrived_ms), (Some(RAW), 1_714_557_600_000));
     // As letters were before they had the key, and one whose stream is not known.
     object["origin"].as_object_mut().unwrap().remove("partition_key");
-    assert_eq!(one(at, &object).to, To::Stream("weir-commands".into(), None));
+    assert_eq!(one(key, &object).to, To::Stream("weir-commands".into(), None));
     object["origin"]["stream"] = "unknown".into();
-    assert!(matches!(one(at, &object).to, To::Nowhere(_)));
-    assert!(!has_lines(at, &known()));
+    assert!(matches!(one(key, &object).to, To::Nowhere(_)));
+    assert!(!has_parts(&at(key), object.to_string().as_bytes(), &known()));
 }
 
 #[test]
@@ -61,13 +74,15 @@ fn documents_of_deliveries_are_letters_and_explanations_are_none() {
     });
     let elsewhere = json!({"reason": "no JSON", "problems": [], "kept": "firehose", "raw_sha256": "00", "delivery_stream": "weir-trips", "arrived_ms": 7});
     let bytes = format!("{elsewhere}\n{here}\n{here}\n");
-    let at = "poison/firehose/weir-trips/2024-05-01/abc.ndjson";
-    let letters = read(at, bytes.as_bytes(), &known()).unwrap();
+    let key = "poison/firehose/weir-trips/2024-05-01/abc.ndjson";
+    let letters = read(key, bytes.as_bytes(), &known()).unwrap();
     assert_eq!(letters.iter().map(|letter| letter.line).collect::<Vec<_>>(), [1, 2]);
     assert_eq!((&letters[0].to, letters[0].raw.as_deref()), (&To::Delivery("weir-trips".into()), Some(RAW)));
-    assert!(has_lines(at, &known()));
-    assert_eq!(without(bytes.as_bytes(), &[1]), Some(format!("{elsewhere}\n{here}\n").into_bytes()));
-    assert_eq!(without(bytes.as_bytes(), &[0, 1, 2]), None);
+    assert!(has_parts(&at(key), bytes.as_bytes(), &known()));
+    let without =
+        |some: &[usize]| without(&at(key), bytes.as_bytes(), &BTreeSet::from_iter(some.iter().copied()), &known());
+    assert_eq!(without(&[1]), Some(format!("{elsewhere}\n{here}\n").into_bytes()));
+    assert_eq!(without(&[0, 1, 2]), None);
 }
 
 #[test]
@@ -77,11 +92,23 @@ fn what_firehose_keeps_goes_to_the_delivery_whose_prefix_it_is() {
         "errorMessage": "ProcessingFailed status set for record", "attemptEndingTimestamp": 1_714_557_700_000u64,
         "rawData": STANDARD.encode(RAW), "lambdaArn": "arn:aws:lambda:us-east-1:123456789012:function:weir-transform",
     });
-    let at = "telemetry-errors/trips/processing-failed/2024-05-01/weir-trips-1-2024-05-01-10-00-00-x";
-    let letter = one(at, &line);
+    let key = "telemetry-errors/trips/processing-failed/2024-05-01/weir-trips-1-2024-05-01-10-00-00-x";
+    let letter = one(key, &line);
     assert_eq!((&letter.to, letter.raw.as_deref()), (&To::Delivery("weir-trips".into()), Some(RAW)));
     assert!(letter.reason.starts_with("Lambda.ProcessingFailedStatus: Processing"), "{}", letter.reason);
-    assert!(has_lines(at, &known()));
+    assert!(has_parts(&at(key), line.to_string().as_bytes(), &known()));
+}
+
+/// Firehose developer guide, "Handle errors for data format conversion".
+#[test]
+fn what_was_transformed_is_not_sent_to_be_transformed_again() {
+    let line = json!({
+        "attemptsMade": 4, "arrivalTimestamp": 1_714_557_600_000u64, "lastErrorCode": "DataFormatConversion.MalformedData",
+        "lastErrorMessage": "a string where a number should be", "attemptEndingTimestamp": 1_714_557_700_000u64, "rawData": STANDARD.encode(RAW),
+        "sequenceNumber": "49", "subSequenceNumber": null, "dataCatalogTable": {"databaseName": "weir", "tableName": "trips"},
+    });
+    let letter = one("telemetry-errors/trips/format-conversion-failed/2024-05-01/x", &line);
+    assert!(letter.reason.contains("MalformedData") && !letter.to.is_somewhere(), "{letter:?}");
 }
 
 #[test]
@@ -91,21 +118,20 @@ fn kafka_records_keep_key_headers_time_and_that_they_are_tombstones() {
         "value": null, "key_base64": STANDARD.encode(b"key"), "headers": [{"name": "trace", "value_base64": STANDARD.encode(RAW)}],
         "value_base64": STANDARD.encode(RAW),
     });
-    let at = "poison/ingest/orders/3/x.ndjson";
+    let key = "poison/ingest/orders/3/x.ndjson";
     let record = Record {
         topic: "orders".into(),
         partition: 3,
-        timestamp_ms: Some(1_714_557_600_000),
         key: Some(b"key".to_vec()),
         headers: vec![("trace".into(), RAW.to_vec())],
     };
-    let letter = one(at, &line);
+    let letter = one(key, &line);
     assert_eq!((&letter.to, letter.raw.as_deref()), (&To::Topic(record.clone()), Some(RAW)));
     line["value_base64"] = Value::Null;
-    assert_eq!((one(at, &line).to, one(at, &line).raw), (To::Topic(record), None));
+    assert_eq!((one(key, &line).to, one(key, &line).raw), (To::Topic(record), None));
     line.as_object_mut().unwrap().remove("value_base64");
     line["event_record_base64"] = STANDARD.encode(b"{}").into();
-    assert!(matches!(one(at, &line).to, To::Nowhere(_)));
+    assert!(matches!(one(key, &line).to, To::Nowhere(_)));
 }
 
 /// Lambda developer guide, "Retaining discarded batch records for a Kinesis event source in Lambda".
@@ -129,9 +155,9 @@ fn what_a_mapping_gave_up_goes_to_its_stream_unless_others_have_it() {
             "eventID": format!("shardId-000000000001:{number}"), "eventSourceARN": format!("arn:aws:kinesis:us-east-1:123456789012:stream/{stream}"),
         })
     };
-    let at = "aws/lambda/0a1b/shardId-000000000001/2024/05/01/2024-05-01T10.00.00-x";
+    let key = "aws/lambda/0a1b/shardId-000000000001/2024/05/01/2024-05-01T10.00.00-x";
     let payload = json!({"Records": [record("1", "weir-changes"), record("2", "weir-changes")]});
-    let letters = read(at, given_up("weir-cdc", &payload).to_string().as_bytes(), &known()).unwrap();
+    let letters = read(key, given_up("weir-cdc", &payload).to_string().as_bytes(), &known()).unwrap();
     assert_eq!(letters.len(), 2);
     assert!(letters.iter().all(|letter| letter.to == To::Stream("weir-changes".into(), Some("k".into()))));
     assert!(
@@ -141,9 +167,8 @@ fn what_a_mapping_gave_up_goes_to_its_stream_unless_others_have_it() {
     );
     // Sent again, these would be in the table twice.
     let payload = json!({"Records": [record("1", "weir-telemetry")]});
-    let letter = one(at, &given_up("weir-analytics", &payload));
+    let letter = one(key, &given_up("weir-analytics", &payload));
     assert!(matches!(letter.to, To::Nowhere(_)), "{letter:?}");
-    assert!(!has_lines(at, &known()));
 }
 
 #[test]

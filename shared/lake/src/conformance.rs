@@ -61,6 +61,11 @@ async fn reads(lake: &dyn Lake, under: &Location) -> Result<(), String> {
     expect("is another", lake.get(&free, None, 0, 5).await, Bytes::from_static(b"other"))?;
     let late = lake.put_if(&free, &etag, Bytes::from_static(b"late"), "text/csv").await;
     expect_code("in the place of one that changed", late, "PreconditionFailed")?;
+    expect_code("removing one that changed", lake.delete_if(&free, &etag).await, "PreconditionFailed")?;
+    let now = lake.head(&free).await.map_err(|failure| failure.reason)?.etag;
+    expect("removing one as it is", lake.delete_if(&free, &now).await, ())?;
+    expect_code("which is gone", lake.head(&free).await, "NoSuchKey")?;
+    expect("removing it again", lake.delete_if(&free, &now).await, ())?;
     let nothing = lake.put_if(&under.join("nothing"), &etag, Bytes::from_static(b"x"), "text/csv").await;
     expect_code("in the place of nothing", nothing, "NoSuchKey")?;
     expect_code("head of nothing", lake.head(&under.join("nothing")).await, "NoSuchKey")?;

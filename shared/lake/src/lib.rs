@@ -111,6 +111,9 @@ pub trait Lake: Send + Sync + 'static {
     /// One whose answer was lost fails when it is repeated.
     async fn put_if(&self, at: &Location, etag: &str, bytes: Bytes, content_type: &str) -> Result<(), Failure>;
 
+    /// Removes an object that still has this etag; `PreconditionFailed` if it changed. One that isn't there is no error.
+    async fn delete_if(&self, at: &Location, etag: &str) -> Result<(), Failure>;
+
     /// Removes objects; those that aren't there are no error.
     async fn delete(&self, all: &[Location]) -> Result<(), Failure>;
 

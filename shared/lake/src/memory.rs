@@ -155,6 +155,17 @@ impl Lake for MemoryLake {
         }
     }
 
+    async fn delete_if(&self, at: &Location, etag: &str) -> Result<(), Failure> {
+        let mut state = self.state();
+        match state.object(at) {
+            Ok(there) if there.etag == etag => drop(state.bucket(at)?.remove(at.key())),
+            Ok(_) => return Err(Failure::passing("PreconditionFailed", format!("delete {at}: the object changed"))),
+            Err(failure) if failure.code == "NoSuchKey" => {}
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
     async fn delete(&self, all: &[Location]) -> Result<(), Failure> {
         for at in all {
             self.state().bucket(at)?.remove(at.key());

@@ -165,6 +165,14 @@ impl Lake for S3Lake {
         put.map(|_| ()).map_err(|error| failed("write", at, &error))
     }
 
+    async fn delete_if(&self, at: &Location, etag: &str) -> Result<(), Failure> {
+        let asked = self.client.delete_object().bucket(at.bucket()).key(at.key()).if_match(etag).send().await;
+        match asked.map(drop).map_err(|error| failed("delete", at, &error)) {
+            Err(failure) if failure.code == "NoSuchKey" => Ok(()),
+            done => done,
+        }
+    }
+
     async fn delete(&self, all: &[Location]) -> Result<(), Failure> {
         for some in all.chunk_by(|a, b| a.bucket() == b.bucket()).flat_map(|same| same.chunks(DELETE_AT_ONCE)) {
             let Some(first) = some.first() else { continue };

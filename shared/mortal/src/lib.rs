@@ -204,6 +204,9 @@ impl<T: Lake> Lake for Mortal<T> {
     async fn put_if(&self, at: &Location, etag: &str, bytes: Bytes, content_type: &str) -> Result<(), Failure> {
         self.fate.call(self.inner.put_if(at, etag, bytes, content_type)).await
     }
+    async fn delete_if(&self, at: &Location, etag: &str) -> Result<(), Failure> {
+        self.fate.call(self.inner.delete_if(at, etag)).await
+    }
     async fn delete(&self, all: &[Location]) -> Result<(), Failure> {
         self.fate.call(self.inner.delete(all)).await
     }

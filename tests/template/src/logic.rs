@@ -22,7 +22,9 @@ type Within<'a> = Vec<(&'a str, bool)>;
 
 /// References to resources that need not be there, or that there never are: who, to what, and when.
 pub fn dangling(template: &Template) -> Vec<String> {
-    let mut found = Vec::new();
+    // What is not understood can't be proven.
+    let mut found: Vec<String> =
+        template.section("Conditions").filter_map(|(name, condition)| unclear(template, name, condition)).collect();
     for section in ["Resources", "Outputs"] {
         for (name, thing) in template.section(section) {
             let mut within: Within<'_> = Vec::new();
@@ -87,6 +89,10 @@ impl<'a> Walk<'a, '_> {
             self.found.push(format!("{} refers to {name}, which there is not", self.name));
             return;
         }
+        if let Some((unknown, _)) = within.iter().find(|(name, _)| template.root["Conditions"][*name].is_null()) {
+            self.found.push(format!("{} asks for the condition {unknown}, which there is not", self.name));
+            return;
+        }
         let Some(condition) = resource["Condition"].as_str() else { return };
         let asked = within.iter().map(|(name, _)| *name).chain([condition]);
         let fails = worlds(template, asked).into_iter().find(|world| {
@@ -129,6 +135,28 @@ fn collect<'a>(template: &'a Template, condition: &'a Value, values: &mut BTreeM
         }
         Some((_, of)) => of.as_array().into_iter().flatten().for_each(|one| collect(template, one, values)),
         None => {}
+    }
+}
+
+/// What of a condition is not understood.
+fn unclear(template: &Template, name: &str, condition: &Value) -> Option<String> {
+    let what = |what: &dyn std::fmt::Display| {
+        Some(format!("the condition {name} has {what}, which this proof does not understand"))
+    };
+    match function(condition) {
+        Some(("Condition", other)) => {
+            let is_known = other.as_str().is_some_and(|other| !template.root["Conditions"][other].is_null());
+            if is_known { None } else { what(other) }
+        }
+        Some(("Fn::And" | "Fn::Or" | "Fn::Not", of)) => {
+            of.as_array()?.iter().find_map(|one| unclear(template, name, one))
+        }
+        Some(("Fn::Equals", sides)) => {
+            let is_known =
+                compared(sides).is_some_and(|(parameter, _)| !template.root["Parameters"][parameter].is_null());
+            if is_known { None } else { what(sides) }
+        }
+        _ => what(condition),
     }
 }
 
@@ -190,6 +218,8 @@ Resources:
     #[test]
     fn what_may_be_there_alone_is_found() {
         for (right, wrong, who) in [
+            ("[!Ref Makes, '']", "['', !Ref Makes]", "the condition Has has"),
+            ("[!Condition Has, ", "[!Condition Hass, ", "the condition HasBoth has"),
             ("Thing: { Type: A, Condition: Has }", "Thing: { Type: A, Condition: HasBoth }", "Perhaps refers to Thing"),
             ("Condition: HasBoth, ", "", "User refers to Thing"),
             ("!Sub 'x${Thing}', !Ref AWS::NoValue", "!Ref AWS::NoValue, !Sub 'x${Thing}'", "Perhaps refers to Thing"),

@@ -111,7 +111,12 @@ fn every_function_is_watched() {
     let template = template();
     let watched: BTreeSet<String> = template
         .of_type("AWS::CloudWatch::Alarm")
-        .filter_map(|(_, alarm)| alarm["Properties"]["Dimensions"][0]["Value"]["Ref"].as_str().map(str::to_owned))
+        .filter(|(_, alarm)| alarm["Properties"]["MetricName"] == "Errors")
+        .filter_map(|(name, alarm)| {
+            let function = alarm["Properties"]["Dimensions"][0]["Value"]["Ref"].as_str()?;
+            assert_eq!(alarm["Condition"], template.resource(function)["Condition"], "{name} watches {function}");
+            Some(function.to_owned())
+        })
         .collect();
     for (name, _) in template.of_type("AWS::Serverless::Function") {
         assert!(watched.contains(name), "no alarm says that {name} fails: {watched:?}");
