@@ -4,11 +4,13 @@ HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 # The same target for plain cargo and for cargo-lambda, which always names one: so they share what they build.
 export CARGO_BUILD_TARGET ?= $(HOST)
 export SAM_CLI_TELEMETRY := 0
-export AWS_DEFAULT_REGION ?= us-east-1
 export WEIR_LOCAL_PORT ?= 4566
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
+
+# sam asks for one even where it asks nothing of AWS. Not for `deploy` and `delete`: there it is yours that counts.
+lint build bench: export AWS_DEFAULT_REGION ?= us-east-1
 
 .PHONY: delete help setup binaries demo local-up kafka-up changes-up search-up local-down invoke test bench lint audit fmt build wheel deploy clean
 help: ## This list
@@ -103,14 +105,17 @@ wheel: setup ## The Rust code for Spark, as Glue installs it
 	env -u CARGO_BUILD_TARGET CARGO_TARGET_DIR=$(CURDIR)/target/glue batch/wheel.sh release target/wheel
 
 STACK ?= weir
-deploy: build wheel ## Deploy to your AWS account, guided; STACK=NAME for another stack than weir, ARCHITECTURE=arm64
+# Without it, that of your environment or profile.
+REGION ?=
+IN := $(if $(REGION),--region $(REGION))
+deploy: build wheel ## Deploy to your AWS account, guided; STACK=NAME, REGION=NAME, ARCHITECTURE=arm64
 	@echo "Architecture is $(ARCHITECTURE): what was built is for that one alone"
-	sam deploy --guided --no-fail-on-empty-changeset --stack-name $(STACK)
-	batch/upload.sh target/wheel $$(aws cloudformation describe-stacks --stack-name $(STACK) --output text \
+	sam deploy --guided --no-fail-on-empty-changeset --stack-name $(STACK) $(IN)
+	batch/upload.sh target/wheel $$(aws $(IN) cloudformation describe-stacks --stack-name $(STACK) --output text \
 		--query "Stacks[0].Outputs[?OutputKey=='BatchBucketName'].OutputValue")
 
-delete: setup ## Delete the stack from your AWS account, but not its data; STACK=NAME for another than weir
-	@tools/delete.sh $(STACK)
+delete: setup ## Delete the stack from your AWS account, but not its data; STACK=NAME, REGION=NAME
+	@tools/delete.sh $(STACK) $(IN)
 
 clean: ## Forget what was built
 	cargo clean
