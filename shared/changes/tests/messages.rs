@@ -144,3 +144,16 @@ fn the_later_change_is_greater() {
     let place = &sorted[0];
     assert_eq!(&serde_json::from_str::<Place>(&serde_json::to_string(place).unwrap()).unwrap(), place);
 }
+
+/// What would take all of the stack is no change, and is said so at once; a value is text, however deep.
+#[test]
+fn messages_as_deep_as_can_be_cost_nothing() {
+    let begun = std::time::Instant::now();
+    for open in ["[", "{\"data\":", "{\"payload\":{\"after\":", "{\"before\":["] {
+        let said = refused(&open.repeat(100_000));
+        assert!(said.len() < 2_000, "{} bytes", said.len());
+    }
+    let deep = LOAD.replace("\"age\":30", &format!("\"age\":{}1{}", "[".repeat(100_000), "]".repeat(100_000)));
+    assert!(!matches!(read(deep.as_bytes(), SEQUENCE), Ok(None)));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+}

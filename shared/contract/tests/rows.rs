@@ -357,3 +357,23 @@ fn real_taxi_trips_are_cleaned_by_a_contract_of_their_own() {
         rows.iter().map(|row| (row[column].as_ref().unwrap().parse::<f64>().unwrap() * 100.0).round() as i128).sum();
     assert_eq!(total.values().iter().sum::<i128>(), cents);
 }
+
+/// What would take all of the stack, or minutes, is a row like another that is bad.
+#[test]
+fn rows_as_deep_or_as_wide_as_can_be_are_refused_at_once() {
+    let trips = contract("trips").unwrap();
+    let begun = std::time::Instant::now();
+    for (open, close) in [("[", "]"), ("{\"id\":", "}"), ("{\"more\":", "}"), ("{\"id\":[", "]}")] {
+        let depth = 500_000 / open.len();
+        for document in [open.repeat(depth), open.repeat(depth) + "1" + &close.repeat(depth)] {
+            let mut cleaner = Cleaner::new(&trips, Audience::Tables, 0);
+            let verdict = cleaner.push_json(document.as_bytes());
+            assert!(matches!(verdict, Verdict::Bad(_)), "{open}: {verdict:?}");
+        }
+    }
+    let members: Vec<String> = (0..40_000).map(|n| format!("\"m{n}\":{n}")).collect();
+    let mut cleaner = Cleaner::new(&trips, Audience::Tables, 0);
+    let verdict = cleaner.push_json(format!("{{{}}}", members.join(",")).as_bytes());
+    assert!(matches!(verdict, Verdict::Bad(_)), "{verdict:?}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+}

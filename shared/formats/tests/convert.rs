@@ -416,3 +416,24 @@ proptest! {
         let _ = try_to(Format::Parquet, Compression::Snappy, &[input("x", [magic, &bytes].concat())]);
     }
 }
+
+/// A row that would take all of the stack is a bad row, and its neighbours go on; within what parsers take it is a value.
+#[test]
+fn rows_as_deep_as_can_be_are_put_aside() {
+    let begun = std::time::Instant::now();
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        for depth in [100, 199, 1_000, 400_000] {
+            let deep = format!("{{\"a\":{}1{}}}", open.repeat(depth), close.repeat(depth));
+            let text = format!("{{\"a\":null,\"b\":1}}\n{deep}\n{{\"b\":2}}\n");
+            let tried = try_to(Format::Parquet, Compression::Snappy, &[input("t.ndjson", text)]);
+            let Ok((_, output)) = tried else { panic!("{open} {depth}: {:?}", tried.err()) };
+            let found = rows(&output);
+            let is_aside = !quarantine(&output).is_empty();
+            assert_eq!(found.len() + usize::from(is_aside), 3, "{open} {depth}: {is_aside}");
+        }
+        // An array of documents, in the place of lines.
+        let text = format!("[{{\"b\":1}},{{\"a\":{}1{}}}]", open.repeat(400_000), close.repeat(400_000));
+        let _ = try_to(Format::Parquet, Compression::Snappy, &[input("t.json", text)]);
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+}

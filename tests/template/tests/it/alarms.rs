@@ -7,10 +7,19 @@ use serde_json::Value;
 
 use crate::worlds::{stacks, template};
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Rust sources under folders of the repository, without tests of their own.
 pub(crate) fn sources(folders: &[&str]) -> String {
+    read(folders, |source| source.split("#[cfg(test)]").next().unwrap())
+}
+
+/// With them.
+pub(crate) fn whole_sources(folders: &[&str]) -> String {
+    read(folders, |source| source)
+}
+
+fn read(folders: &[&str], of: fn(&str) -> &str) -> String {
     let mut text = String::new();
     let mut waiting: Vec<PathBuf> = folders.iter().map(|folder| Path::new(ROOT).join(folder)).collect();
     while let Some(path) = waiting.pop() {
@@ -18,7 +27,7 @@ pub(crate) fn sources(folders: &[&str]) -> String {
             waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         } else if path.extension().is_some_and(|end| end == "rs") {
             let source = std::fs::read_to_string(&path).unwrap();
-            text += source.split("#[cfg(test)]").next().unwrap();
+            text += of(&source);
         }
     }
     assert!(!text.is_empty(), "{folders:?} are no sources");

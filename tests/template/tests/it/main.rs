@@ -10,6 +10,7 @@ mod mappings;
 mod permissions;
 mod protection;
 mod references;
+mod security;
 mod tables;
 mod translated;
 mod variables;
