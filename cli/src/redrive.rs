@@ -213,7 +213,7 @@ impl Send {
             }
         })
         .await;
-        say!("{count} letters would be sent");
+        say!("would be sent: {count}");
         shown
     }
 
@@ -245,12 +245,12 @@ impl Send {
         }
         // Whatever happened.
         let Report { sent, refused, kept, why } = drive.report;
-        say!("{sent} letters were sent");
+        say!("sent: {sent}");
         if kept > 0 {
-            say!("{kept} can't be sent; `weir redrive list --json` says why (not_sent_because)");
+            say!("can't be sent: {kept}; `weir redrive list --json` says why (not_sent_because)");
         }
         if refused > 0 {
-            say!("{refused} were refused, and are where they were");
+            say!("refused, and where they were: {refused}");
         }
         match failed {
             Some(stop) => Err(stop),

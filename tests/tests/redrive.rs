@@ -68,11 +68,11 @@ async fn a_command_that_is_understood_now_is_done_and_leaves_the_list() -> Resul
     let table = done(&["list", "--reason", &stack.run]).await?;
     assert!(table.contains("weir-commands") && table.contains("2024-05-01 10:00:00"), "{table}");
     let said = done(&["send", "--reason", &stack.run, "--dry-run"]).await?;
-    assert!(said.contains("1 letters would be sent"), "{said}");
+    assert!(said.contains("would be sent: 1"), "{said}");
     assert_eq!(listed(&of_run).await?.len(), 1, "nothing was sent");
     assert!(listed(&["--reason", &stack.run, "--since", "2024-05-02T00:00:00Z"]).await?.is_empty());
     let said = done(&["send", "--reason", &stack.run, "--from", "weir-commands"]).await?;
-    assert!(said.contains("1 letters were sent"), "{said}");
+    assert!(said.contains("sent: 1"), "{said}");
     assert_eq!(stack.settled(&id).await?.state, State::Done);
     assert!(listed(&of_run).await?.is_empty());
     Ok(())
@@ -87,7 +87,7 @@ async fn what_still_is_not_understood_comes_back() -> Result<(), Failed> {
     assert_eq!(first["origin"]["partition_key"], "test");
     let key = format!("poison/weir-commands/shardId-000000000000/{number}.json");
     let said = done(&["send", "--under", &key]).await?;
-    assert!(said.contains("1 letters were sent"), "{said}");
+    assert!(said.contains("sent: 1"), "{said}");
     let begun = Instant::now();
     loop {
         let all = Location::parse(&format!("s3://{}/poison/weir-commands/", stack.dead_letters))?;
@@ -137,7 +137,7 @@ async fn lines_leave_one_by_one_and_go_to_what_the_delivery_reads() -> Result<()
     let begun = Instant::now();
     let said = done(&["send", "--reason", &reason, "--rate", "1"]).await?;
     assert!(begun.elapsed() >= Duration::from_secs(2), "one a second");
-    assert!(said.contains("2 letters were sent"), "{said}");
+    assert!(said.contains("sent: 2"), "{said}");
     let left = stack.lines(&at).await?;
     let expected: Vec<Value> =
         [elsewhere.as_str(), &lines[1].1].iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>()?;
@@ -157,7 +157,7 @@ async fn lines_leave_one_by_one_and_go_to_what_the_delivery_reads() -> Result<()
     assert_eq!(came, [lines[0].0.clone(), lines[2].0.clone()]);
     // Sent twice from where it lies, it is gone the second time.
     let said = done(&["send", "--reason", &reason]).await?;
-    assert!(said.contains("0 letters were sent"), "{said}");
+    assert!(said.contains("sent: 0"), "{said}");
     Ok(())
 }
 
@@ -179,7 +179,7 @@ async fn kafkas_records_are_as_they_were() -> Result<(), Failed> {
     let (code, _, wrong) = redrive(&["send", "--from", &topic]).await?;
     assert!(code == Some(1) && wrong.contains("--kafka"), "{wrong}");
     let said = done(&["send", "--from", &topic, "--kafka", &brokers]).await?;
-    assert!(said.contains("2 letters were sent"), "{said}");
+    assert!(said.contains("sent: 2"), "{said}");
     assert!(stack.lake.head(&at).await.is_err(), "nothing of it is left");
     let mut config = ClientConfig::new();
     let consumer: BaseConsumer = config.set("bootstrap.servers", &brokers).set("group.id", &topic).create()?;
