@@ -21,6 +21,9 @@ use crate::{Stack, Stop};
 /// How often a letter is tried before it stays where it is.
 const ATTEMPTS: u32 = 8;
 
+/// Half of how long the second try waits; each waits twice as long as the one before, up to the seventh.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Where Kafka is, for letters of topics.
 pub(crate) struct Brokers {
     pub(crate) addresses: String,
@@ -117,7 +120,7 @@ impl Carrier for Sender {
             },
         };
         let packed: Vec<Packed> = letters.iter().map(|letter| pack(letter)).collect();
-        patiently(packed, async |request| sink.put(&request).await).await
+        patiently(packed, PAUSE, async |request| sink.put(request).await).await
     }
 }
 
@@ -131,35 +134,74 @@ fn pack(letter: &Letter) -> Packed {
     Packed { lane: 0, partition_key: key, explicit_hash_key: None, shard: 0, data, rows: Vec::new(), attempts: 0 }
 }
 
-/// Tries those again that a shard had no room for.
-async fn patiently(packed: Vec<Packed>, put: impl AsyncFn(Vec<Packed>) -> Vec<Taken>) -> Vec<Result<(), Failure>> {
-    let mut answers: Vec<Result<(), Failure>> = Vec::new();
-    answers.resize_with(packed.len(), || Ok(()));
-    let mut waiting: Vec<(usize, Packed)> = packed.into_iter().enumerate().collect();
+/// Tries those again that a shard had no room for. What nothing is said of has not arrived.
+async fn patiently(
+    packed: Vec<Packed>,
+    pause: Duration,
+    put: impl AsyncFn(&[Packed]) -> Vec<Taken>,
+) -> Vec<Result<(), Failure>> {
+    let unsaid = || Err(Failure::passing("NoAnswer", "nothing was said of it"));
+    let mut answers: Vec<Result<(), Failure>> = packed.iter().map(|_| unsaid()).collect();
+    let mut waiting: Vec<usize> = (0..packed.len()).collect();
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
-            tokio::time::sleep(Duration::from_millis(100 << attempt.min(6))).await;
+            tokio::time::sleep(pause * (1 << attempt.min(6))).await;
         }
-        let request: Vec<Packed> = waiting.iter().map(|(_, packed)| packed.clone()).collect();
-        let taken = put(request).await;
-        let mut again = Vec::new();
-        for ((place, packed), taken) in waiting.into_iter().zip(taken) {
-            if let Taken::No(failure) = taken {
-                let passes = failure.passes();
-                if let Some(answer) = answers.get_mut(place) {
-                    *answer = Err(failure);
-                }
-                if passes {
-                    again.push((place, packed));
-                }
-            } else if let Some(answer) = answers.get_mut(place) {
-                *answer = Ok(());
+        let request: Vec<Packed> = waiting.iter().filter_map(|place| packed.get(*place).cloned()).collect();
+        for (place, taken) in waiting.iter().zip(put(&request).await) {
+            if let Some(answer) = answers.get_mut(*place) {
+                *answer = if let Taken::No(failure) = taken { Err(failure) } else { Ok(()) };
             }
         }
-        waiting = again;
+        waiting.retain(|place| matches!(answers.get(*place), Some(Err(failure)) if failure.passes()));
         if waiting.is_empty() {
             break;
         }
     }
     answers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn packed(count: usize) -> Vec<Packed> {
+        let letter = |n: usize| Letter {
+            line: n,
+            reason: String::new(),
+            arrived_ms: 0,
+            to: To::Stream("s".into(), Some(format!("key-{n}"))),
+            raw: Some(vec![0]),
+        };
+        (0..count).map(|n| pack(&letter(n))).collect()
+    }
+
+    /// A stream that has no room the first time, refuses one for good, and says nothing of the last.
+    #[tokio::test]
+    async fn only_what_was_taken_is_said_to_be() {
+        let asked: RefCell<Vec<Vec<String>>> = RefCell::default();
+        let answers = patiently(packed(4), Duration::ZERO, async |request| {
+            asked.borrow_mut().push(request.iter().map(|packed| packed.partition_key.clone()).collect());
+            let first = asked.borrow().len() == 1;
+            let said = request.iter().filter(|packed| packed.partition_key != "key-3").map(|packed| {
+                match packed.partition_key.as_str() {
+                    "key-0" if first => Taken::No(Failure::passing("Throttled", "no room")),
+                    "key-1" => Taken::No(Failure::user("TooLarge", "never")),
+                    _ => Taken::Yes(None),
+                }
+            });
+            said.collect()
+        })
+        .await;
+        let codes: Vec<&str> = answers
+            .iter()
+            .map(|answer| answer.as_ref().map_or_else(|failure| failure.code.as_str(), |()| "taken"))
+            .collect();
+        assert_eq!(codes, ["taken", "TooLarge", "taken", "NoAnswer"]);
+        let asked = asked.into_inner();
+        assert_eq!(asked[1], ["key-0", "key-3"], "those that may pass, and of which nothing was said");
+        assert_eq!(asked.len(), ATTEMPTS as usize, "and no more often than that");
+    }
 }
