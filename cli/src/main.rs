@@ -112,21 +112,28 @@ impl Stack {
         DynamoStore::new(aws_sdk_dynamodb::Client::new(&self.aws), format!("{}-ledger", self.name))
     }
 
-    /// What one of its functions is told.
-    async fn variables(&self, function: &str) -> Result<HashMap<String, String>, Stop> {
-        let client = aws_sdk_lambda::Client::new(&self.aws);
-        let found = client.get_function_configuration().function_name(function).send().await;
-        let found = found.map_err(|error| match error.as_service_error() {
-            Some(known) if known.is_resource_not_found_exception() => Stop(
-                3,
-                format!(
-                    "there is no function {function}: is the stack called {} (--stack), and does it have that part?",
-                    self.name
-                ),
+    /// That a function is not there, and what to do: what its part of the stack is made by.
+    fn lacks(&self, function: &str, part: &str) -> Stop {
+        let name = &self.name;
+        Stop(
+            3,
+            format!(
+                "there is no function {name}-{function}: is the stack called {name} (--stack), and does it have {part}?"
             ),
-            _ => Stop::aws(aws_sdk_lambda::error::DisplayErrorContext(error)),
-        })?;
-        Ok(found.environment.and_then(|environment| environment.variables).unwrap_or_default())
+        )
+    }
+
+    /// What one of its functions is told; nothing if the stack has no such function.
+    async fn variables(&self, function: &str) -> Result<Option<HashMap<String, String>>, Stop> {
+        let client = aws_sdk_lambda::Client::new(&self.aws);
+        let found = client.get_function_configuration().function_name(format!("{}-{function}", self.name)).send().await;
+        match found {
+            Ok(found) => Ok(Some(found.environment.and_then(|environment| environment.variables).unwrap_or_default())),
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
+                Ok(None)
+            }
+            Err(error) => Err(Stop::aws(aws_sdk_lambda::error::DisplayErrorContext(error))),
+        }
     }
 
     /// Asks one of its functions, and waits as long as one may take. What it says if it fails: the kind, and why.
@@ -139,13 +146,7 @@ impl Stack {
         let invoke = invoke.payload(Blob::new(request.to_string())).customize().config_override(patient);
         let answer = invoke.send().await;
         let answer = answer.map_err(|error| match error.as_service_error() {
-            Some(known) if known.is_resource_not_found_exception() => Stop(
-                3,
-                format!(
-                    "there is no function {0}-{function}: is the stack called {0} (--stack), and does it have that part?",
-                    self.name
-                ),
-            ),
+            Some(known) if known.is_resource_not_found_exception() => self.lacks(function, "that part"),
             _ => Stop::aws(aws_sdk_lambda::error::DisplayErrorContext(error)),
         })?;
         let told = answer.payload().map(|payload| payload.as_ref()).unwrap_or_default();

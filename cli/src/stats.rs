@@ -94,10 +94,10 @@ impl Stats {
 
 /// Where the stack's function puts results.
 async fn statistics(stack: &Stack) -> Result<Location, Stop> {
-    // It is there if windows are (AnalyticsWindowSeconds).
-    let function = format!("{}-analytics", stack.name);
-    let variables = stack.variables(&function).await?;
-    let set = variables.get("STATISTICS").ok_or_else(|| Stop(3, format!("{function} has no STATISTICS")))?;
+    let variables = stack.variables("analytics").await?;
+    let variables = variables
+        .ok_or_else(|| stack.lacks("analytics", "windows (TelemetrySource=KINESIS AnalyticsWindowSeconds=60)"))?;
+    let set = variables.get("STATISTICS").ok_or_else(|| Stop(3, "analytics has no STATISTICS".to_owned()))?;
     let statistics = Location::parse(set).map_err(|error| Stop(3, error.to_string()))?;
     Ok(statistics.as_prefix())
 }

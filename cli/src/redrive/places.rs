@@ -29,10 +29,9 @@ pub(crate) struct Places {
 impl Places {
     /// As the deployed functions and delivery streams have it.
     pub(crate) async fn find(stack: &Stack) -> Result<Self, Stop> {
-        let function = format!("{}-realtime", stack.name);
-        let variables = stack.variables(&function).await?;
+        let variables = stack.variables("realtime").await?.ok_or_else(|| stack.lacks("realtime", "that part"))?;
         let bucket = variables.get("DEAD_LETTER_BUCKET");
-        let bucket = bucket.ok_or_else(|| Stop(3, format!("{function} has no DEAD_LETTER_BUCKET")))?;
+        let bucket = bucket.ok_or_else(|| Stop(3, "realtime has no DEAD_LETTER_BUCKET".to_owned()))?;
         let bucket = Location::parse(&format!("s3://{bucket}")).map_err(|error| Stop(3, error.to_string()))?;
         let name = |end: &str| format!("{}-{end}", stack.name);
         let known = Known {
@@ -44,7 +43,7 @@ impl Places {
         let mut places = Self { known, under, sources: BTreeMap::new() };
         // By what the functions are told, not by how names begin: another stack's may begin so as well.
         let client = aws_sdk_firehose::Client::new(&stack.aws);
-        for name in left_sides(&stack.variables(&name("transform")).await?, "CONTRACTS") {
+        for name in left_sides(stack.variables("transform").await?, "CONTRACTS") {
             let described = client.describe_delivery_stream().delivery_stream_name(&name).send().await;
             match described {
                 Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
@@ -57,9 +56,7 @@ impl Places {
                 }
             }
         }
-        if let Ok(variables) = stack.variables(&name("ingest")).await {
-            places.known.topics = left_sides(&variables, "TOPICS").into_iter().collect();
-        }
+        places.known.topics = left_sides(stack.variables("ingest").await?, "TOPICS").into_iter().collect();
         Ok(places)
     }
 
@@ -90,8 +87,8 @@ impl Places {
 }
 
 /// The names before `=` of a list such as `trips=trips+masked,logs=page_logs`.
-fn left_sides(variables: &HashMap<String, String>, name: &str) -> Vec<String> {
-    let listed = variables.get(name).map_or("", String::as_str).split(',');
-    let names = listed.filter_map(|one| one.split_once('=')).map(|(name, _)| name.trim().to_owned());
+fn left_sides(variables: Option<HashMap<String, String>>, name: &str) -> Vec<String> {
+    let listed = variables.and_then(|mut variables| variables.remove(name)).unwrap_or_default();
+    let names = listed.split(',').filter_map(|one| one.split_once('=')).map(|(name, _)| name.trim().to_owned());
     names.filter(|name| !name.is_empty()).collect()
 }
