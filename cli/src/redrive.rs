@@ -20,9 +20,9 @@ use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use futures::StreamExt;
 use serde_json::json;
-use weir_lake::{ObjectInfo, S3Lake, find, list_all};
+use weir_lake::{ObjectInfo, S3Lake, list_all};
 
-use self::drive::{Drive, Report};
+use self::drive::{Drive, Report, found};
 use self::letters::{Letter, To};
 use self::places::Places;
 use self::send::{Brokers, Sender};
@@ -120,15 +120,19 @@ async fn each(
     which: &Which,
     mut show: impl FnMut(&Letter, &ObjectInfo),
 ) -> Result<(), Stop> {
-    let found = objects(lake, places, which).await?;
-    let reads = found.into_iter().map(async |object| (find(lake, &object.location).await, object));
+    let reads = objects(lake, places, which)
+        .await?
+        .into_iter()
+        .map(async |object| (found(lake, &object.location).await, object));
     let mut reads = futures::stream::iter(reads).buffered(AT_ONCE);
     let mut unread = 0;
     while let Some((read, object)) = reads.next().await {
-        // Nothing if it has gone meanwhile.
+        // It has gone meanwhile.
         let Some((bytes, _)) = read.map_err(Stop::aws)? else { continue };
-        match letters::read(&object.location, &bytes, &places.known) {
-            Ok(letters) => letters.iter().filter(|letter| which.takes(letter)).for_each(|letter| show(letter, &object)),
+        match letters::open(&object.location, &bytes, &places.known) {
+            Ok(opened) => {
+                opened.letters.iter().filter(|letter| which.takes(letter)).for_each(|letter| show(letter, &object))
+            }
             Err(reason) => {
                 unread += 1;
                 eprintln!("weir: {}: {reason}; it is left where it is", object.location);

@@ -11,7 +11,7 @@ use weir_command::Location;
 use weir_delivery::Failure;
 use weir_lake::Lake;
 
-use super::letters::{self, Known, Letter};
+use super::letters::{self, Known, Letter, Opened};
 use super::which::Which;
 
 /// Letters of an object that are sent before they are taken away: so many may go twice if the process is killed.
@@ -30,7 +30,7 @@ pub(crate) trait Carrier {
 /// What came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    /// Letters that were sent, and are letters no more.
+    /// Letters that were sent.
     pub(crate) sent: usize,
     /// That were refused.
     pub(crate) refused: usize,
@@ -78,20 +78,21 @@ impl<C: Carrier> Drive<'_, C> {
         let mut counted = false;
         while !self.is_over() {
             let Some((bytes, etag)) = found(self.lake, at).await? else { return Ok(()) };
-            let all = match letters::read(at, &bytes, self.known) {
-                Ok(all) => all,
+            let opened = match letters::open(at, &bytes, self.known) {
+                Ok(opened) => opened,
                 Err(reason) => {
                     self.report.note(format!("{at}: {reason}"));
                     return Ok(());
                 }
             };
+            let all = &opened.letters;
             let meant: Vec<&Letter> = all.iter().filter(|letter| self.which.takes(letter)).collect();
             let mut sendable: Vec<&Letter> = meant.iter().copied().filter(|letter| letter.to.is_somewhere()).collect();
             if !counted {
                 self.report.kept += meant.len() - sendable.len();
                 counted = true;
             }
-            let has_parts = letters::has_parts(at, &bytes, self.known);
+            let has_parts = opened.has_parts();
             let room = self.limit.saturating_sub(self.report.sent);
             if !has_parts && (sendable.len() < all.len() || sendable.len() > room) && !sendable.is_empty() {
                 self.report.kept += sendable.len();
@@ -103,7 +104,7 @@ impl<C: Carrier> Drive<'_, C> {
                 sendable.truncate(room.min(STEP));
             }
             let sent = self.send(at, &sendable).await;
-            if sent.is_empty() || !self.take_away(at, &bytes, &etag, &sent).await? {
+            if sent.is_empty() || !self.take_away(at, &opened, (&bytes, &etag), &sent).await? {
                 return Ok(());
             }
             if sent.len() < sendable.len() || sendable.len() == count {
@@ -151,18 +152,18 @@ impl<C: Carrier> Drive<'_, C> {
     async fn take_away(
         &mut self,
         at: &Location,
-        bytes: &[u8],
-        etag: &str,
+        opened: &Opened,
+        (bytes, etag): (&[u8], &str),
         sent: &BTreeSet<usize>,
     ) -> Result<bool, Failure> {
-        let rest = letters::without(at, bytes, sent, self.known);
+        let rest = opened.without(bytes, sent);
         let done = match &rest {
             None => self.lake.delete_if(at, etag).await,
-            Some(_) if !letters::has_parts(at, bytes, self.known) => {
+            Some(_) if !opened.has_parts() => {
                 self.report.note(format!("{at}: some of its letters were sent, and go again with the others"));
                 return Ok(false);
             }
-            Some(rest) => self.lake.put_if(at, etag, rest.clone().into(), "application/octet-stream").await,
+            Some(rest) => self.lake.put_if(at, etag, rest.clone().into(), opened.content_type()).await,
         };
         match done {
             Err(failure) if failure.code == "PreconditionFailed" => {
@@ -182,7 +183,7 @@ impl<C: Carrier> Drive<'_, C> {
 }
 
 /// Nothing if it is gone, also while it is looked at.
-async fn found(lake: &dyn Lake, at: &Location) -> Result<Option<(bytes::Bytes, String)>, Failure> {
+pub(crate) async fn found(lake: &dyn Lake, at: &Location) -> Result<Option<(bytes::Bytes, String)>, Failure> {
     loop {
         match weir_lake::find(lake, at).await {
             Err(failure) if failure.code == "NoSuchKey" => return Ok(None),

@@ -116,80 +116,84 @@ impl Known {
     }
 }
 
-/// What an object is made of.
+/// How letters lie in an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Parts {
-    /// A letter a line.
+    /// One a line.
     Lines,
-    /// A letter a record of a Kinesis batch.
-    Records(Value, Value),
-    /// One letter, or several that go together.
+    /// One a record of a Kinesis batch.
+    Records,
+    /// One, or several that go together.
     Whole,
 }
 
-fn parts(at: &Location, bytes: &[u8], known: &Known) -> Parts {
-    let starts = |prefix: &str| at.key().starts_with(prefix);
-    if starts("poison/firehose/") || starts("poison/ingest/") || known.delivery(at).is_some() {
-        return Parts::Lines;
-    }
-    let given_up: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    let payload = given_up.get("payload").and_then(Value::as_str).filter(|_| starts("aws/lambda/"));
-    let payload: Value = payload.and_then(|payload| serde_json::from_str(payload).ok()).unwrap_or_default();
-    if payload.get("Records").is_some_and(Value::is_array) { Parts::Records(given_up, payload) } else { Parts::Whole }
+/// An object's letters.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// All of them. Lines that are explanations only, of what lies elsewhere, are none.
+    pub(crate) letters: Vec<Letter>,
+    parts: Parts,
 }
 
-/// Lines that are explanations only, of what lies elsewhere, are no letters.
+/// Reads an object.
 ///
 /// # Errors
-/// What is wrong with an object that should be one of letters.
-pub(crate) fn read(at: &Location, bytes: &[u8], known: &Known) -> Result<Vec<Letter>, String> {
-    let parts: Vec<&str> = at.key().split('/').collect();
-    let letters = match (known.delivery(at), parts.as_slice()) {
-        (Some(delivery), _) => lines(bytes, |line| failed_delivery(line, delivery)),
-        (None, ["poison", "firehose", stream, ..]) => lines(bytes, |line| bad_document(line, stream)),
-        (None, ["poison", "ingest", ..]) => lines(bytes, bad_record),
+/// What is wrong with one that should be one of letters.
+pub(crate) fn open(at: &Location, bytes: &[u8], known: &Known) -> Result<Opened, String> {
+    let folders: Vec<&str> = at.key().split('/').collect();
+    let one = |letter: Option<Letter>, what: &str| letter.map(|letter| vec![letter]).ok_or_else(|| what.to_owned());
+    let (letters, parts) = match (known.delivery(at), folders.as_slice()) {
+        (Some(delivery), _) => (lines(bytes, |line| failed_delivery(line, delivery)), Parts::Lines),
+        (None, ["poison", "firehose", stream, ..]) => (lines(bytes, |line| bad_document(line, stream)), Parts::Lines),
+        (None, ["poison", "ingest", ..]) => (lines(bytes, bad_record), Parts::Lines),
         (None, ["poison", "orchestrator", ..]) => {
-            buried(bytes, &known.stack).map(|letter| vec![letter]).ok_or_else(|| "it is no buried event".to_owned())
+            (one(buried(bytes, &known.stack), "it is no buried event"), Parts::Whole)
         }
-        (None, ["poison", ..]) => {
-            poison(bytes).map(|letter| vec![letter]).ok_or_else(|| "it is no dead letter".to_owned())
-        }
-        (None, ["aws", "lambda", ..]) => {
-            given_up(bytes, &known.stack).ok_or_else(|| "it is no record of an invocation".to_owned())
-        }
-        _ => Ok(Vec::new()),
+        (None, ["poison", ..]) => (one(poison(bytes), "it is no dead letter"), Parts::Whole),
+        (None, ["aws", "lambda", ..]) => match given_up(bytes, &known.stack) {
+            Some((letters, parts)) => (Ok(letters), parts),
+            None => (Err("it is no record of an invocation".to_owned()), Parts::Whole),
+        },
+        _ => (Ok(Vec::new()), Parts::Whole),
     };
-    Ok(letters?.into_iter().map(|letter| known.allow(letter)).collect())
+    Ok(Opened { letters: letters?.into_iter().map(|letter| known.allow(letter)).collect(), parts })
 }
 
-/// Whether letters of an object can be taken away one by one.
-pub(crate) fn has_parts(at: &Location, bytes: &[u8], known: &Known) -> bool {
-    !matches!(parts(at, bytes, known), Parts::Whole)
-}
+impl Opened {
+    /// Whether letters can be taken away one by one.
+    pub(crate) fn has_parts(&self) -> bool {
+        self.parts != Parts::Whole
+    }
 
-/// An object without some of its letters; nothing if none is left.
-pub(crate) fn without(at: &Location, bytes: &[u8], sent: &BTreeSet<usize>, known: &Known) -> Option<Vec<u8>> {
-    match parts(at, bytes, known) {
-        Parts::Lines => {
-            let left = split(bytes).enumerate().filter(|(number, _)| !sent.contains(number));
-            let left: Vec<u8> = left.flat_map(|(_, line)| line.iter().chain(b"\n")).copied().collect();
-            (!left.is_empty()).then_some(left)
-        }
-        Parts::Records(mut given_up, mut payload) => {
-            let records = payload.get_mut("Records")?.as_array_mut()?;
-            let mut number = 0;
-            records.retain(|_| {
-                number += 1;
-                !sent.contains(&(number - 1))
-            });
-            let is_left = !records.is_empty();
-            *given_up.get_mut("payload")? = payload.to_string().into();
-            is_left.then(|| given_up.to_string().into_bytes())
-        }
-        Parts::Whole => {
-            let all = read(at, bytes, known).map_or(usize::MAX, |all| all.len());
-            (sent.len() < all).then(|| bytes.to_vec())
+    /// As it is written again.
+    pub(crate) fn content_type(&self) -> &'static str {
+        if self.parts == Parts::Lines { "application/x-ndjson" } else { "application/json" }
+    }
+
+    /// The object without some of its letters; nothing if none is left.
+    pub(crate) fn without(&self, bytes: &[u8], sent: &BTreeSet<usize>) -> Option<Vec<u8>> {
+        match self.parts {
+            Parts::Lines => {
+                let left = split(bytes).enumerate().filter(|(number, _)| !sent.contains(number));
+                let left: Vec<u8> = left.flat_map(|(_, line)| line.iter().chain(b"\n")).copied().collect();
+                (!left.is_empty()).then_some(left)
+            }
+            _ if sent.len() == self.letters.len() => None,
+            Parts::Records => Some(without_records(bytes, sent).unwrap_or_else(|| bytes.to_vec())),
+            Parts::Whole => Some(bytes.to_vec()),
         }
     }
+}
+
+/// A batch that was given up, without some of its records.
+fn without_records(bytes: &[u8], sent: &BTreeSet<usize>) -> Option<Vec<u8>> {
+    let mut given_up: Value = serde_json::from_slice(bytes).ok()?;
+    let payload = given_up.get_mut("payload")?;
+    let mut batch: Value = serde_json::from_str(payload.as_str()?).ok()?;
+    let mut number = 0..;
+    batch.get_mut("Records")?.as_array_mut()?.retain(|_| number.next().is_some_and(|number| !sent.contains(&number)));
+    *payload = batch.to_string().into();
+    Some(given_up.to_string().into_bytes())
 }
 
 fn split(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -314,7 +318,7 @@ struct Context {
 }
 
 /// What Lambda gave up.
-fn given_up(bytes: &[u8], stack: &str) -> Option<Vec<Letter>> {
+fn given_up(bytes: &[u8], stack: &str) -> Option<(Vec<Letter>, Parts)> {
     let given_up: GivenUp<'_> = serde_json::from_slice(bytes).ok()?;
     let Context { function_arn, condition } = given_up.request_context;
     // arn:aws:lambda:REGION:ACCOUNT:function:NAME, perhaps with a version.
@@ -326,11 +330,14 @@ fn given_up(bytes: &[u8], stack: &str) -> Option<Vec<Letter>> {
     let at_ms = at_ms.and_then(|at| u64::try_from(at.as_millisecond()).ok()).unwrap_or_default();
     if let Some(payload) = given_up.request_payload {
         let raw = Some(payload.get().as_bytes().to_vec());
-        return Some(vec![Letter { line: 0, reason, arrived_ms: at_ms, to: To::Function(function), raw }]);
+        return Some((
+            vec![Letter { line: 0, reason, arrived_ms: at_ms, to: To::Function(function), raw }],
+            Parts::Whole,
+        ));
     }
     let payload = given_up.payload?;
     if let Some(batch) = kafka::read_batch(&payload) {
-        return Some(numbered(batch.partitions.into_iter().flat_map(|one| of_partition(one, &reason))));
+        return Some((numbered(batch.partitions.into_iter().flat_map(|one| of_partition(one, &reason))), Parts::Whole));
     }
     // The stream's other readers have had these records.
     let shared = function == format!("{stack}-analytics");
@@ -350,7 +357,7 @@ fn given_up(bytes: &[u8], stack: &str) -> Option<Vec<Letter>> {
             }
         }
     };
-    Some(numbered(kinesis::read_batch(&payload)?.into_iter().map(letter)))
+    Some((numbered(kinesis::read_batch(&payload)?.into_iter().map(letter)), Parts::Records))
 }
 
 fn numbered(letters: impl Iterator<Item = Letter>) -> Vec<Letter> {

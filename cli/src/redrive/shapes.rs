@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use weir_command::Location;
 
-use super::letters::{Known, Letter, Record, To, has_parts, without};
+use super::letters::{Known, Letter, Opened, Record, To};
 
 fn known() -> Known {
     let errors = vec![(at("telemetry-errors/trips/"), "weir-trips".to_owned())];
@@ -20,12 +20,16 @@ fn at(key: &str) -> Location {
     Location::parse(&format!("s3://letters/{key}")).unwrap()
 }
 
-fn read(key: &str, bytes: &[u8], known: &Known) -> Result<Vec<Letter>, String> {
-    super::letters::read(&at(key), bytes, known)
+fn open(key: &str, bytes: &[u8]) -> Result<Opened, String> {
+    super::letters::open(&at(key), bytes, &known())
+}
+
+fn read(key: &str, bytes: &[u8]) -> Result<Vec<Letter>, String> {
+    open(key, bytes).map(|opened| opened.letters)
 }
 
 fn one(key: &str, object: &Value) -> Letter {
-    let letters = read(key, object.to_string().as_bytes(), &known()).unwrap();
+    let letters = read(key, object.to_string().as_bytes()).unwrap();
     assert_eq!(letters.len(), 1, "{letters:?}");
     letters[0].clone()
 }
@@ -48,7 +52,7 @@ fn records_of_streams_go_to_their_stream_by_their_key() {
     assert_eq!(one(key, &object).to, To::Stream("weir-commands".into(), None));
     object["origin"]["stream"] = "unknown".into();
     assert!(matches!(one(key, &object).to, To::Nowhere(_)));
-    assert!(!has_parts(&at(key), object.to_string().as_bytes(), &known()));
+    assert!(!open(key, object.to_string().as_bytes()).unwrap().has_parts());
 }
 
 #[test]
@@ -75,12 +79,12 @@ fn documents_of_deliveries_are_letters_and_explanations_are_none() {
     let elsewhere = json!({"reason": "no JSON", "problems": [], "kept": "firehose", "raw_sha256": "00", "delivery_stream": "weir-trips", "arrived_ms": 7});
     let bytes = format!("{elsewhere}\n{here}\n{here}\n");
     let key = "poison/firehose/weir-trips/2024-05-01/abc.ndjson";
-    let letters = read(key, bytes.as_bytes(), &known()).unwrap();
+    let letters = read(key, bytes.as_bytes()).unwrap();
     assert_eq!(letters.iter().map(|letter| letter.line).collect::<Vec<_>>(), [1, 2]);
     assert_eq!((&letters[0].to, letters[0].raw.as_deref()), (&To::Delivery("weir-trips".into()), Some(RAW)));
-    assert!(has_parts(&at(key), bytes.as_bytes(), &known()));
-    let without =
-        |some: &[usize]| without(&at(key), bytes.as_bytes(), &BTreeSet::from_iter(some.iter().copied()), &known());
+    let opened = open(key, bytes.as_bytes()).unwrap();
+    assert!(opened.has_parts());
+    let without = |some: &[usize]| opened.without(bytes.as_bytes(), &BTreeSet::from_iter(some.iter().copied()));
     assert_eq!(without(&[1]), Some(format!("{elsewhere}\n{here}\n").into_bytes()));
     assert_eq!(without(&[0, 1, 2]), None);
 }
@@ -96,7 +100,7 @@ fn what_firehose_keeps_goes_to_the_delivery_whose_prefix_it_is() {
     let letter = one(key, &line);
     assert_eq!((&letter.to, letter.raw.as_deref()), (&To::Delivery("weir-trips".into()), Some(RAW)));
     assert!(letter.reason.starts_with("Lambda.ProcessingFailedStatus: Processing"), "{}", letter.reason);
-    assert!(has_parts(&at(key), line.to_string().as_bytes(), &known()));
+    assert!(open(key, line.to_string().as_bytes()).unwrap().has_parts());
 }
 
 /// Firehose developer guide, "Handle errors for data format conversion".
@@ -157,7 +161,7 @@ fn what_a_mapping_gave_up_goes_to_its_stream_unless_others_have_it() {
     };
     let key = "aws/lambda/0a1b/shardId-000000000001/2024/05/01/2024-05-01T10.00.00-x";
     let payload = json!({"Records": [record("1", "weir-changes"), record("2", "weir-changes")]});
-    let letters = read(key, given_up("weir-cdc", &payload).to_string().as_bytes(), &known()).unwrap();
+    let letters = read(key, given_up("weir-cdc", &payload).to_string().as_bytes()).unwrap();
     assert_eq!(letters.len(), 2);
     assert!(letters.iter().all(|letter| letter.to == To::Stream("weir-changes".into(), Some("k".into()))));
     assert!(
@@ -190,7 +194,7 @@ fn what_a_kafka_mapping_gave_up_goes_to_its_topic() {
 #[test]
 fn asynchronous_calls_are_made_again_byte_for_byte() {
     let object = r#"{"version":"1.0","timestamp":"2024-05-01T10:00:00.000Z","requestContext":{"requestId":"e4b46cbf","functionArn":"arn:aws:lambda:us-east-1:123456789012:function:weir-orchestrator:$LATEST","condition":"RetriesExhausted","approximateInvokeCount":3},"requestPayload":{"b": 1,  "a":1.0},"responseContext":{"statusCode":200,"executedVersion":"$LATEST","functionError":"Unhandled"},"responsePayload":{"errorMessage":"throttled"}}"#;
-    let letters = read("aws/lambda/async/weir-orchestrator/2024/05/01/x", object.as_bytes(), &known()).unwrap();
+    let letters = read("aws/lambda/async/weir-orchestrator/2024/05/01/x", object.as_bytes()).unwrap();
     assert_eq!(letters[0].to, To::Function("weir-orchestrator".into()));
     assert_eq!(letters[0].raw.as_deref(), Some(&br#"{"b": 1,  "a":1.0}"#[..]));
     assert!(letters[0].reason.contains("RetriesExhausted") && letters[0].reason.contains("throttled"));
@@ -204,9 +208,9 @@ fn asynchronous_calls_are_made_again_byte_for_byte() {
 
 #[test]
 fn what_is_no_letter_is_said_or_left_alone() {
-    assert!(read("poison/weir-commands/s/1.json", b"{", &known()).is_err());
-    assert!(read("aws/lambda/x/y/z", b"{}", &known()).is_err());
-    let said = read("poison/firehose/weir-trips/d/x.ndjson", b"{}\n", &known()).unwrap_err();
+    assert!(read("poison/weir-commands/s/1.json", b"{").is_err());
+    assert!(read("aws/lambda/x/y/z", b"{}").is_err());
+    let said = read("poison/firehose/weir-trips/d/x.ndjson", b"{}\n").unwrap_err();
     assert!(said.contains("line 1"), "{said}");
-    assert_eq!(read("notes.txt", b"hello", &known()), Ok(Vec::new()));
+    assert_eq!(read("notes.txt", b"hello"), Ok(Vec::new()));
 }

@@ -83,7 +83,7 @@ async fn left(lake: &MemoryLake) -> BTreeMap<String, usize> {
     let mut left = BTreeMap::new();
     for object in list_all(lake, &Location::parse("s3://letters/").unwrap()).await.unwrap() {
         let bytes = lake.get(&object.location, None, 0, object.size).await.unwrap();
-        for letter in super::letters::read(&object.location, &bytes, &known()).unwrap() {
+        for letter in super::letters::open(&object.location, &bytes, &known()).unwrap().letters {
             *left.entry(String::from_utf8(letter.raw.unwrap()).unwrap()).or_default() += 1;
         }
     }
@@ -188,6 +188,6 @@ async fn what_a_letter_names_must_be_the_stacks() {
     let (report, moody) = drive(&lake, moody, usize::MAX).await;
     assert_eq!((moody.asked, report.sent, report.kept), (0, 0, 2));
     let bytes = poison("payments", "x").into_bytes();
-    let letters = super::letters::read(&at("poison/payments/s/1.json"), &bytes, &known()).unwrap();
+    let letters = super::letters::open(&at("poison/payments/s/1.json"), &bytes, &known()).unwrap().letters;
     assert!(matches!(&letters[0].to, To::Nowhere(why) if why.contains("`payments`")), "{letters:?}");
 }
