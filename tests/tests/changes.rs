@@ -1,8 +1,8 @@
 //! A real PostgreSQL works by chance; its changes go over the local Kinesis into Hudi tables, by processes of the built function that are killed
 //! and stalled. At last, and as of every pause, the tables are what the database is, as others read them.
 
-// clippy.toml allows the first in tests; what they are made of is not recognised as such.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+// clippy.toml allows it in tests; their helpers are not recognised as such.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,5 +1,5 @@
 //! `weir produce` to streams of the test's own, through a proxy that throttles and holds: what arrives, and in which order.
-#![allow(clippy::indexing_slicing)] // JSON by names
+#![expect(clippy::indexing_slicing)] // JSON by names
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;

@@ -1,8 +1,5 @@
 //! Dead letters on their way back: to the stream, the delivery, the topic and the function they came from, byte for byte.
 
-// clippy.toml allows it in tests; what they are made of is not recognised as such.
-#![allow(clippy::indexing_slicing)]
-
 use std::time::{Duration, Instant};
 
 use aws_sdk_kinesis::types::ShardIteratorType;

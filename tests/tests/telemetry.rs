@@ -1,6 +1,6 @@
 //! Telemetry end to end: `weir produce` to Kinesis or straight to Firehose, the deployed transformation, Parquet by the Glue
 //! table, read back by DuckDB; and the peer's library reading what we aggregate.
-#![allow(clippy::indexing_slicing)] // JSON by names
+#![expect(clippy::indexing_slicing)] // JSON by names
 
 use std::io::Write as _;
 use std::process::{Output, Stdio};

@@ -1,7 +1,7 @@
 //! A stack from its first deploy to its end: what people have deployed, with data in it; then this template over it; then deleted.
 
-// clippy.toml allows it in tests; what they are made of is not recognised as such.
-#![allow(clippy::indexing_slicing)]
+// clippy.toml allows it in tests; their helpers are not recognised as such.
+#![expect(clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -181,14 +181,7 @@ mod tests {
 
     fn record(number: u64, data: &str) -> Record {
         let sequence_number = Some(SequenceNumber::new(number.to_string()));
-        let origin = Origin {
-            stream: "s".into(),
-            shard: "shardId-0".into(),
-            sequence_number,
-            index: 0,
-            sub_index: None,
-            partition_key: None,
-        };
+        let origin = Origin { stream: "s".into(), shard: "shardId-0".into(), sequence_number, ..Origin::unknown(0) };
         Record { origin, arrived_ms: 0, data: Ok(data.as_bytes().to_vec()) }
     }
 

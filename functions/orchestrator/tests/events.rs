@@ -1,7 +1,7 @@
 //! Every file in events/orchestrator is understood as what it is.
 
-// clippy.toml allows these in tests; helpers of an integration test are not recognised as such.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+// clippy.toml allows it in tests; their helpers are not recognised as such.
+#![expect(clippy::unwrap_used)]
 
 use weir_orchestrator::envelope::{Asked, TakeUp, read};
 use weir_orchestrator::load::What;

@@ -1,7 +1,7 @@
 //! Whatever happens between any two calls, each object is worked on once.
 
-// clippy.toml allows these in tests; the helpers of an integration test are not recognised as such.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+// clippy.toml allows it in tests; their helpers are not recognised as such.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod loads;
 mod world;

@@ -45,14 +45,7 @@ pub async fn handle(runner: &Runner, payload: &str, invocation: &Invocation) -> 
             // Not the parser's words: they show what was sent, and reasons are logged.
             let reason =
                 "the invocation is neither a Kinesis batch nor {\"work\":{\"job_id\":…}} nor {\"sweep\":{}}".to_owned();
-            let origin = Origin {
-                stream: "direct".into(),
-                shard: invocation.request_id.clone(),
-                sequence_number: None,
-                index: 0,
-                sub_index: None,
-                partition_key: None,
-            };
+            let origin = Origin { stream: "direct".into(), shard: invocation.request_id.clone(), ..Origin::unknown(0) };
             let data = Err(Unreadable { reason, raw: payload.as_bytes().to_vec() });
             let record = Record { origin, arrived_ms: now_ms(), data };
             return stream::answer(runner, vec![record], invocation, cold_start).await;

@@ -1,7 +1,7 @@
 //! Messages as DMS and Debezium were seen to send them.
 
-// clippy.toml allows the first in tests; what they are made of is not recognised as such.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+// clippy.toml allows it in tests; their helpers are not recognised as such.
+#![expect(clippy::unwrap_used, clippy::panic)]
 
 use weir_changes::{At, Change, Control, Message, Operation, Phase, Place, is_captures_own, read};
 

@@ -64,7 +64,7 @@ pub enum Format {
 /// How output is compressed: inside the format where it has codecs of its own (Parquet, Avro), else the whole file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[allow(missing_docs)] // the names are the documentation
+#[expect(missing_docs)] // the names are the documentation
 pub enum Compression {
     None,
     Snappy,

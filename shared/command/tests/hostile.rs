@@ -1,8 +1,5 @@
 //! Commands that nobody sends by mistake.
 
-// clippy.toml allows it in tests; helpers of an integration test are not recognised as such.
-#![allow(clippy::unwrap_used)]
-
 use weir_command::{AllowList, Command, Location};
 
 /// Refused in a moment, whatever it is made of.

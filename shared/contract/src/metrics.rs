@@ -61,7 +61,7 @@ pub(crate) fn widest(kind: Type) -> Type {
 }
 
 /// A column's values as numbers.
-#[allow(missing_docs)] // Arrow's own
+#[expect(missing_docs)] // Arrow's own
 pub enum Numbers<'a> {
     Int32(&'a [i32]),
     Int64(&'a [i64]),

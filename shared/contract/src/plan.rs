@@ -28,7 +28,7 @@ pub struct Contract {
 
 /// A type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the names are the documentation
+#[expect(missing_docs)] // the names are the documentation
 pub enum Type {
     Bool,
     Int32,
@@ -150,7 +150,7 @@ pub(crate) struct Metric {
 
 /// What is made of a column's values, each column by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the names are the documentation
+#[expect(missing_docs)] // the names are the documentation
 pub enum Aggregation {
     Count,
     Sum(usize),

@@ -70,6 +70,18 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Of a record of which nothing more is known than its place in the batch.
+    pub fn unknown(index: usize) -> Self {
+        Self {
+            stream: "unknown".into(),
+            shard: "unknown".into(),
+            sequence_number: None,
+            index,
+            sub_index: None,
+            partition_key: None,
+        }
+    }
+
     /// The default identity of a job: the record's place in the stream, which a redelivery has again. The last part is
     /// the sub-record in an aggregate; a plain record is 0.
     pub fn default_job_id(&self) -> String {
@@ -133,14 +145,7 @@ pub fn read_batch(payload: &str) -> Option<Vec<Record>> {
 
 fn read_record(index: usize, raw: &RawValue) -> Record {
     let unreadable = |reason: String| Err(Unreadable { reason, raw: raw.get().as_bytes().to_vec() });
-    let mut origin = Origin {
-        stream: "unknown".into(),
-        shard: "unknown".into(),
-        sequence_number: None,
-        index,
-        sub_index: None,
-        partition_key: None,
-    };
+    let mut origin = Origin::unknown(index);
     let record: RawRecord = match serde_json::from_str(raw.get()) {
         Ok(record) => record,
         Err(error) => {
@@ -269,14 +274,7 @@ mod tests {
 
     fn origin(number: u32) -> Origin {
         let sequence_number = Some(SequenceNumber::new(number.to_string()));
-        Origin {
-            stream: "s".into(),
-            shard: "shardId-0".into(),
-            sequence_number,
-            index: 0,
-            sub_index: None,
-            partition_key: None,
-        }
+        Origin { stream: "s".into(), shard: "shardId-0".into(), sequence_number, ..Origin::unknown(0) }
     }
 
     fn any_outcome() -> impl Strategy<Value = Outcome> {

@@ -8,7 +8,7 @@ use weir_command::Compression;
 
 /// What a file is wrapped in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the names are the documentation
+#[expect(missing_docs)] // the names are the documentation
 pub enum Wrapping {
     None,
     Gzip,

@@ -24,7 +24,7 @@ pub struct Dialect {
 
 /// What a file's content is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the names are the documentation
+#[expect(missing_docs)] // the names are the documentation
 pub enum FileFormat {
     Parquet,
     Orc,

@@ -1,7 +1,7 @@
 //! `clean` and `aggregate` over files of every format.
 
-// clippy.toml allows these in tests; the helpers of an integration test are not recognised as such.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+// clippy.toml allows it in tests; their helpers are not recognised as such.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,7 +1,7 @@
 //! Conversions, judged by reading back what was written.
 
-// clippy.toml allows these in tests; helpers of an integration test are not recognised as such.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+// clippy.toml allows it in tests; their helpers are not recognised as such.
+#![expect(clippy::unwrap_used, clippy::panic)]
 
 use std::io::Write;
 use std::sync::Arc;

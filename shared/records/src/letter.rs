@@ -59,14 +59,7 @@ mod tests {
     async fn records_without_a_place_do_not_overwrite_each_other() {
         let lake = MemoryLake::default();
         lake.make_bucket("dead-letters");
-        let origin = Origin {
-            stream: "s".into(),
-            shard: "shard".into(),
-            sequence_number: None,
-            index: 0,
-            sub_index: None,
-            partition_key: None,
-        };
+        let origin = Origin::unknown(0);
         for raw in [b"one".to_vec(), b"two".to_vec(), b"one".to_vec()] {
             let data = Err(Unreadable { reason: "no place".into(), raw: raw.clone() });
             let record = Record { origin: origin.clone(), arrived_ms: 0, data };

@@ -17,7 +17,7 @@ pub struct Metric {
 
 /// CloudWatch's names of units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // CloudWatch's own names
+#[expect(missing_docs)] // CloudWatch's own names
 pub enum Unit {
     Count,
     Bytes,

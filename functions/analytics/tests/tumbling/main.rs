@@ -3,8 +3,8 @@
 //! [`Shard`] is a model of the mapping: it cuts batches, carries the state, repeats what failed, cut anew, and sometimes what did
 //! not; it ends windows early, and ends with its shard. Processes of the function are killed at every call they make.
 
-// clippy.toml allows these in tests; the helpers of an integration test are not recognised as such.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+// clippy.toml allows it in tests; their helpers are not recognised as such.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod delivered;
 mod event;
