@@ -12,7 +12,7 @@ export PATH := $(BIN):$(PATH)
 # sam asks for one even where it asks nothing of AWS. Not for `deploy` and `delete`: there it is yours that counts.
 lint build bench: export AWS_DEFAULT_REGION ?= us-east-1
 
-.PHONY: delete help setup binaries demo local-up kafka-up changes-up search-up local-down invoke test bench lint audit fmt build wheel deploy clean
+.PHONY: delete help setup binaries demo local-up kafka-up changes-up search-up engine-up engine-down local-down invoke test bench lint audit fmt build wheel deploy clean
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -39,6 +39,12 @@ changes-up: setup binaries ## A real PostgreSQL beside the local AWS (make local
 
 search-up: setup ## A real OpenSearch beside the local AWS (make local-up), which gets live statistics
 	@$(BIN)/python local/opensearch.py
+
+engine-up: setup ## A Docker engine, for sam local, where none runs (as root; installs Debian's)
+	@$(BIN)/python local/engine.py up
+
+engine-down: setup
+	@$(BIN)/python local/engine.py down
 
 local-down: ## Stop the local AWS
 	@local/down.sh

@@ -12,24 +12,19 @@ bootstrap=".aws-sam/build/$resource/bootstrap"
 . "$dir/env"
 aws sts get-caller-identity >/dev/null || { echo "the local AWS does not answer: make local-down, and again" >&2; exit 1; }
 weir_local="${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug/weir-local"
-if ! docker info >/dev/null 2>&1; then
-  exec "$weir_local" invoke "weir-$function" "$bootstrap" "$event"
-fi
+engine=$(python local/engine.py 2>/dev/null) || exec "$weir_local" invoke "weir-$function" "$bootstrap" "$event"
+of() { python -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv[2]])' "$engine" "$1"; }
 # A container reaches this machine by the bridge's address, where the local AWS does not listen.
-subnet=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Subnet}}')
-host=$(python3 -c 'import ipaddress, sys; print(next(ipaddress.ip_network(sys.argv[1]).hosts()))' "$subnet")
+host=$(of host)
 "$weir_local" proxy --listen "$host:4577" --upstream "$AWS_ENDPOINT_URL" >&2 &
 proxy=$!
 trap 'kill $proxy 2>/dev/null' EXIT
 sleep 0.3
 kill -0 $proxy || { echo "port 4577 at $host can't be used" >&2; exit 1; }
-# What SAM does not find declared in the template it does not pass on.
-sed 's|^\( *\)STACK:|\1AWS_ENDPOINT_URL: ""\n&|' .aws-sam/build/template.yaml >.aws-sam/build/invoke.yaml
 aws lambda get-function-configuration --function-name "weir-$function" --query Environment.Variables --output json |
-  python3 -c '
+  python -c '
 import json, sys
 print(json.dumps({sys.argv[1]: json.load(sys.stdin) | {"AWS_ENDPOINT_URL": sys.argv[2]}}))
 ' "$resource" "http://$host:4577" >"$dir/invoke-env.json"
-pull=()
-docker image inspect public.ecr.aws/lambda/provided:al2023-rapid-x86_64 >/dev/null 2>&1 && pull=(--skip-pull-image)
-sam local invoke "$resource" --template .aws-sam/build/invoke.yaml --event "$event" --env-vars "$dir/invoke-env.json" "${pull[@]}"
+sam local invoke "$resource" --template "$(of template)" --event "$event" --env-vars "$dir/invoke-env.json" \
+  --invoke-image "$(of image)" --skip-pull-image

@@ -47,6 +47,9 @@ pub const CDC: Setting = Setting { name: "cdc", built: "CdcFunction", lease_grac
 /// See [`CDC`].
 pub const CDC_COMMIT: Setting = Setting { name: "cdc-commit", built: "CdcCommitFunction", lease_grace_s: 0 };
 
+/// What becomes of what landed, which has no leases of this kind.
+pub const ORCHESTRATOR: Setting = Setting { name: "orchestrator", built: "OrchestratorFunction", lease_grace_s: 0 };
+
 /// What keeps live statistics, which has no leases.
 pub const ANALYTICS: Setting = Setting { name: "analytics", built: "AnalyticsFunction", lease_grace_s: 0 };
 

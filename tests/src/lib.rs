@@ -5,6 +5,7 @@ pub mod function;
 pub mod hudi;
 pub mod kafka;
 pub mod processes;
+pub mod sam;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -46,9 +47,6 @@ pub fn cli() -> Result<tokio::process::Command, Failed> {
     let folder = tests.parent().and_then(|deps| deps.parent()).ok_or("no target folder")?;
     Ok(tokio::process::Command::new(folder.join("weir")))
 }
-
-/// The bucket that keeps the replay's dead letters.
-pub const SAMPLE_DEAD_LETTERS: &str = "weir-sample-dead-letters";
 
 /// The stack.
 pub struct Stack {
@@ -224,15 +222,11 @@ impl Stack {
         }
     }
 
-    /// What events/ names, and a bucket for its dead letters.
+    /// What events/ names.
     ///
     /// # Errors
     /// S3's.
     pub async fn samples(&self) -> Result<(), Failed> {
-        // It may be there already, with the letters of a run before.
-        let _ = self.lake.client().create_bucket().bucket(SAMPLE_DEAD_LETTERS).send().await;
-        let left = self.lake.list(&Location::parse(&format!("s3://{SAMPLE_DEAD_LETTERS}/"))?, None).await?.objects;
-        self.lake.delete(&left.into_iter().map(|object| object.location).collect::<Vec<_>>()).await?;
         let trips = include_bytes!("../../events/data/trips.csv");
         let at = Location::parse("s3://weir-sample-input/trips.csv")?;
         Ok(self.lake.put(&at, Bytes::from_static(trips), "text/csv").await?)
@@ -251,22 +245,6 @@ impl Stack {
             }
         }
         Ok(lines)
-    }
-
-    /// The reasons of the replay's dead letters, by key.
-    ///
-    /// # Errors
-    /// S3's.
-    pub async fn dead_letters(&self) -> Result<BTreeMap<String, String>, Failed> {
-        let bucket = Location::parse(&format!("s3://{SAMPLE_DEAD_LETTERS}/"))?;
-        let mut letters = BTreeMap::new();
-        for object in self.lake.list(&bucket, None).await?.objects {
-            let bytes = self.lake.get(&object.location, None, 0, object.size).await?;
-            let letter: serde_json::Value = serde_json::from_slice(&bytes)?;
-            let reason = letter.get("reason").and_then(|reason| reason.as_str()).unwrap_or_default();
-            letters.insert(object.location.key().to_owned(), reason.to_owned());
-        }
-        Ok(letters)
     }
 
     /// Waits for the dead letter of a record.

@@ -213,58 +213,6 @@ async fn a_million_events_are_there_once_whatever_dies_or_stalls() -> Result<(),
     Ok(())
 }
 
-/// The samples: rows in the table, rows in the quarantine, dead letters.
-const SAMPLES: [(&str, usize, usize, usize); 4] = [
-    ("msk.json", 3, 0, 1),
-    ("self-managed.json", 1, 0, 0),
-    ("strange-envelopes.json", 2, 1, 5),
-    ("sweep.json", 0, 0, 0),
-];
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_sample_is_answered_and_a_repeat_changes_nothing() -> Result<(), Failed> {
-    let stack = Stack::open("samples").await?;
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/ingest");
-    assert_eq!(std::fs::read_dir(folder)?.count(), SAMPLES.len(), "a sample that nobody expects anything of");
-    let (table, _) = own_ledger(&stack).await?;
-    // What has no offset is kept by its content: of a run before on the same stack it is there.
-    let letters = Location::parse(&format!("s3://{}/poison/ingest/log_topic/", stack.dead_letters))?;
-    let old: Vec<Location> =
-        stack.lake.list(&letters, None).await?.objects.into_iter().map(|one| one.location).collect();
-    stack.lake.delete(&old).await?;
-    for (name, rows, quarantined, letters) in SAMPLES {
-        let place = stack.output(&format!("{name}/"))?;
-        let (events, cluster) = (place.join("events/").to_string(), format!("{}-{name}", stack.run));
-        let own = [("EVENTS", events.as_str()), ("CLUSTER", &cluster), ("LEDGER_TABLE", &table)];
-        let function = stack.function_with(INGEST, &own).await?;
-        // Of a cluster that this ledger has not seen.
-        let event = std::fs::read_to_string(format!("{folder}/{name}"))?;
-        let event = event.replace("6cc0432b-8618-4f44-bccc-e1fbd8fb7c4d-2", &cluster);
-        let before = stack.objects(&Location::parse(&format!("s3://{}/poison/ingest/", stack.dead_letters))?).await?;
-        let mut seen = None;
-        for _ in 0..2 {
-            let answer = function.invoke(&event, Duration::from_secs(60)).await?;
-            assert_eq!(answer, Answer::Response(r#"{"batchItemFailures":[]}"#.to_owned()), "{name}");
-            let there = stack.objects(&place).await?;
-            let lines = |objects: &BTreeMap<String, Vec<u8>>, within: &str| {
-                let own = objects.iter().filter(|(key, _)| key.contains(within));
-                own.map(|(_, bytes)| bytes.iter().filter(|byte| **byte == b'\n').count()).sum::<usize>()
-            };
-            let after =
-                stack.objects(&Location::parse(&format!("s3://{}/poison/ingest/", stack.dead_letters))?).await?;
-            let fresh: BTreeMap<_, _> = after.into_iter().filter(|(key, _)| !before.contains_key(key)).collect();
-            assert_eq!((lines(&there, "_quarantine/"), lines(&fresh, "")), (quarantined, letters), "{name}");
-            let keys: Vec<String> = there.into_keys().chain(fresh.into_keys()).collect();
-            assert_eq!(*seen.get_or_insert_with(|| keys.clone()), keys, "{name}: the second time");
-        }
-        if rows > 0 {
-            let found = duckdb(&["rows", &format!("{events}page_logs/")]).await?;
-            assert_eq!(found.len(), rows + 1, "{name}: {found:?}");
-        }
-    }
-    Ok(())
-}
-
 fn run_ids(lines: &[String]) -> Vec<String> {
     lines
         .iter()
