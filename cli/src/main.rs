@@ -6,6 +6,7 @@ mod batch;
 mod compact;
 mod contract;
 mod detect;
+mod doctor;
 mod generate;
 mod jobs;
 mod kafka;
@@ -65,6 +66,8 @@ enum Verb {
     Batch(batch::BatchArgs),
     /// Dead letters: list them, send them to where they came from again.
     Redrive(redrive::Redrive),
+    /// What is wrong with the stack, and what to do about it.
+    Doctor(doctor::Doctor),
     /// Check, show and export dataset contracts.
     Contract(contract::ContractArgs),
 }
@@ -178,6 +181,7 @@ async fn run(cli: &Cli) -> Result<(), Stop> {
         Verb::Table(table) => table.run(cli).await,
         Verb::Batch(batch) => batch.run(&Stack::open(cli).await?).await,
         Verb::Redrive(redrive) => redrive.run(&Stack::open(cli).await?).await,
+        Verb::Doctor(doctor) => doctor.run(&Stack::open(cli).await?).await,
         Verb::Contract(contract) => contract.run(),
     }
 }

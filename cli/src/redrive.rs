@@ -24,7 +24,7 @@ use weir_lake::{ObjectInfo, S3Lake, list_all};
 
 use self::drive::{Drive, Report, found};
 use self::letters::{Letter, To};
-use self::places::Places;
+pub(crate) use self::places::Places;
 use self::send::{Brokers, Sender};
 use self::which::Which;
 use crate::out::say;

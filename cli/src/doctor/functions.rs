@@ -1,0 +1,161 @@
+//! The stack's functions: whether they are there, and what they say when they are called with what their schedules send, or with
+//! an empty batch: nothing that does not happen every few minutes anyway.
+
+use std::time::Instant;
+
+use aws_sdk_lambda::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::{LastUpdateStatus, LogType, State};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::finding::Finding;
+use crate::{LONGEST, Stack};
+
+/// By what parameter a stack has a function; `None`: each has it.
+const FUNCTIONS: [(&str, Option<&str>); 10] = [
+    ("realtime", None),
+    ("worker", None),
+    ("transform", None),
+    ("orchestrator", None),
+    ("ingest", Some("Kafka")),
+    ("compact", Some("Kafka")),
+    ("cdc", Some("ChangeTables")),
+    ("cdc-commit", Some("ChangeTables")),
+    ("analytics", Some("AnalyticsWindowSeconds")),
+    ("analytics-deliver", Some("SearchEndpoint")),
+];
+
+/// What a function is called with.
+fn event(function: &str, stack: &str) -> Value {
+    match function {
+        "realtime" | "worker" | "orchestrator" | "ingest" => json!({"sweep": {}}),
+        "compact" => json!({"compact": {"unfinished": true}}),
+        "cdc-commit" => json!({"commit": {}}),
+        "analytics-deliver" => json!({"deliver": {}}),
+        "analytics" => json!({
+            "Records": [], "state": {}, "window": {"start": "2024-05-01T10:00:00Z", "end": "2024-05-01T10:01:00Z"}, "shardId": "doctor",
+            "eventSourceARN": format!("arn:aws:kinesis:doctor:0:stream/{stack}-telemetry"),
+            "isFinalInvokeForWindow": false, "isWindowTerminatedEarly": false,
+        }),
+        "transform" => json!({
+            "invocationId": "doctor", "region": "doctor", "records": [],
+            "deliveryStreamArn": format!("arn:aws:firehose:doctor:0:deliverystream/{stack}-trips"),
+        }),
+        _ => json!({"Records": []}),
+    }
+}
+
+/// What came of a call.
+pub(crate) struct Called {
+    /// Its answer, or its error.
+    pub(crate) answer: Result<Value, String>,
+    /// What it logged that is no mere information: as `code: message`.
+    pub(crate) complaints: Vec<String>,
+    pub(crate) ms: u128,
+}
+
+/// Calls a function, and reads the end of its log.
+///
+/// # Errors
+/// If it can't be called.
+pub(crate) async fn call(stack: &Stack, function: &str, event: &Value) -> Result<Called, String> {
+    let client = aws_sdk_lambda::Client::new(&stack.aws);
+    let timeouts = aws_sdk_lambda::config::timeout::TimeoutConfig::builder().read_timeout(LONGEST).build();
+    let patient = aws_sdk_lambda::Config::builder().timeout_config(timeouts);
+    let invoke = client.invoke().function_name(format!("{}-{function}", stack.name)).log_type(LogType::Tail);
+    let begun = Instant::now();
+    let sent = invoke.payload(Blob::new(event.to_string())).customize().config_override(patient).send().await;
+    let answered = sent.map_err(|error| format!("it can't be called: {}", DisplayErrorContext(error)))?;
+    let tail = answered.log_result().and_then(|tail| STANDARD.decode(tail).ok()).unwrap_or_default();
+    let complaints = String::from_utf8_lossy(&tail).lines().filter_map(complaint).collect();
+    let told: Value =
+        answered.payload().and_then(|payload| serde_json::from_slice(payload.as_ref()).ok()).unwrap_or_default();
+    let answer = match answered.function_error() {
+        None => Ok(told),
+        Some(_) => Err(told["errorMessage"].as_str().unwrap_or("it did not say why").to_owned()),
+    };
+    Ok(Called { answer, complaints, ms: begun.elapsed().as_millis() })
+}
+
+/// Of a line of a log, what is wrong; nothing if it is no warning and no error. The tail's first line may be half of one.
+fn complaint(line: &str) -> Option<String> {
+    // What a process writes before it ends.
+    if let Some(ended) = line.strip_prefix("Error: ") {
+        return Some(ended.to_owned());
+    }
+    let line: Value = serde_json::from_str(line).ok()?;
+    let text = |name: &str| line.get(name).and_then(Value::as_str);
+    if !matches!(text("level"), Some("WARN" | "ERROR")) {
+        return None;
+    }
+    let message = text("message").unwrap_or_default();
+    Some(text("code").map_or_else(|| message.to_owned(), |code| format!("{code}: {message}")))
+}
+
+/// Looks at all of them; the names of those that are there.
+pub(crate) async fn look(stack: &Stack, findings: &mut Vec<Finding>) -> Vec<&'static str> {
+    let client = aws_sdk_lambda::Client::new(&stack.aws);
+    let mut there = Vec::new();
+    for (function, part) in FUNCTIONS {
+        let name = format!("{}-{function}", stack.name);
+        let what = format!("function {name}");
+        let found = client.get_function_configuration().function_name(&name).send().await;
+        let found = match found {
+            Ok(found) => found,
+            Err(error) if error.code() == Some("ResourceNotFoundException") => {
+                if part.is_none() {
+                    let said = "it is not there";
+                    findings.push(Finding::problem(what, said).or("is the stack called so (--stack)? Deploy it again"));
+                }
+                continue;
+            }
+            Err(error) => {
+                findings.push(Finding::problem(what, DisplayErrorContext(error).to_string()));
+                continue;
+            }
+        };
+        there.push(function);
+        let updated = found.last_update_status().is_none_or(|status| *status == LastUpdateStatus::Successful);
+        if !updated || found.state().is_some_and(|state| *state != State::Active && *state != State::Inactive) {
+            let reason =
+                found.last_update_status_reason().or(found.state_reason()).unwrap_or("Lambda does not say why");
+            let state = found.state().map_or("unknown", State::as_str);
+            let said = format!("it is {state}, its last update {:?}: {reason}", found.last_update_status());
+            findings.push(Finding::problem(&what, said).or("wait a moment, and look again; or deploy again"));
+        }
+        match call(stack, function, &event(function, &stack.name)).await {
+            Err(why) => findings.push(Finding::problem(what, why)),
+            Ok(called) => {
+                let logs = format!("see its log, /weir/{}/{function}", stack.name);
+                if let Err(why) = &called.answer {
+                    findings.push(Finding::problem(&what, why).or(&logs));
+                }
+                for said in &called.complaints {
+                    findings.push(Finding::problem(&what, said).or(&logs));
+                }
+                if called.answer.is_ok() && called.complaints.is_empty() {
+                    findings.push(Finding::ok(what, format!("answers in {} ms", called.ms)));
+                }
+            }
+        }
+    }
+    there
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_are_told_from_information() {
+        let line = r#"{"level":"WARN","code":"AccessDenied","message":"could not read"}"#;
+        assert_eq!(complaint(line), Some("AccessDenied: could not read".to_owned()));
+        assert_eq!(complaint(r#"{"level":"ERROR","message":"lost"}"#), Some("lost".to_owned()));
+        assert_eq!(complaint(r#"Error: "CONTRACTS is missing""#), Some("\"CONTRACTS is missing\"".to_owned()));
+        for quiet in [r#"{"level":"INFO","message":"Answered"}"#, "el\":\"WARN\"}", "REPORT RequestId: 1", ""] {
+            assert_eq!(complaint(quiet), None, "{quiet}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What the ledger and the dead letters say: leases that nobody takes up, runs that are halted, partitions and tables that stand.
+
+use std::collections::BTreeMap;
+
+use weir_contract::names;
+use weir_delivery::Failure;
+use weir_lake::{S3Lake, list_all};
+use weir_ledger::backlog::Backlogs;
+use weir_ledger::batch::{Book, Phase};
+use weir_ledger::positions::Positions;
+use weir_ledger::{Job, State, Store};
+
+use super::finding::Finding;
+use crate::redrive::Places;
+use crate::{Stack, now_ms};
+
+/// Sweeps come every five minutes; what three of them left is left for good.
+const OVERDUE_MS: u64 = 15 * 60_000;
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
+/// So many jobs and lanes are looked at.
+const MOST: usize = 1_000;
+
+pub(crate) async fn look(stack: &Stack, findings: &mut Vec<Finding>) {
+    let looks = [
+        ("jobs", jobs(stack, findings).await),
+        ("batch", lanes(stack, findings).await),
+        ("kafka", positions(stack, findings).await),
+        ("changes", backlogs(stack, findings).await),
+    ];
+    for (what, looked) in looks {
+        if let Err(failure) = looked {
+            let said = format!("the ledger can't be read: {}: {}", failure.code, failure.reason);
+            findings
+                .push(Finding::problem(what, said).or("is the stack called so (--stack), and may you read its table?"));
+        }
+    }
+}
+
+fn count(number: usize, of: &str) -> String {
+    format!("{number}{} {of}{}", if number == MOST { " or more" } else { "" }, if number == 1 { "" } else { "s" })
+}
+
+/// How many there are of each code, with the reason of the newest.
+fn by_code<'a>(failures: impl Iterator<Item = &'a Failure>) -> BTreeMap<&'a str, (usize, &'a str)> {
+    let mut codes = BTreeMap::new();
+    for failure in failures {
+        codes.entry(failure.code.as_str()).or_insert((0, failure.reason.as_str())).0 += 1;
+    }
+    codes
+}
+
+async fn jobs(stack: &Stack, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let (ledger, now) = (stack.ledger(), now_ms());
+    let overdue = ledger.due(now.saturating_sub(OVERDUE_MS), MOST).await?;
+    if let Some(oldest) = overdue.first() {
+        let minutes = oldest.look_at_ms.map_or(0, |at| now.saturating_sub(at) / 60_000);
+        let said = format!(
+            "{} left: the lease of {} ended {minutes} minutes ago, and no sweep took it up",
+            count(overdue.len(), "job"),
+            oldest.id
+        );
+        let way_out = format!("does {}-worker run, and its schedule? `weir job {}`", stack.name, oldest.id);
+        findings.push(Finding::problem("jobs", said).or(way_out));
+    }
+    let recent = ledger.recent(now.saturating_sub(DAY_MS), now, MOST).await?;
+    let with =
+        |state: State| recent.iter().filter(move |job| job.state == state).filter_map(|job: &Job| job.failure.as_ref());
+    for (code, (number, reason)) in by_code(with(State::Waiting)) {
+        let said = format!("{} tried again: {code}: {reason}", count(number, "job"));
+        findings.push(Finding::problem("jobs", said).or("`weir jobs --state waiting`"));
+    }
+    for (code, (number, reason)) in by_code(with(State::Failed)) {
+        let said = format!("{} of the last day failed: {code}: {reason}", count(number, "job"));
+        findings.push(Finding::note("jobs", said, "`weir jobs --state failed`"));
+    }
+    if overdue.is_empty() {
+        findings.push(Finding::ok("jobs", format!("{} in the last day, none left", count(recent.len(), "job"))));
+    }
+    Ok(())
+}
+
+async fn lanes(stack: &Stack, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let (ledger, now) = (stack.ledger(), now_ms());
+    for name in names() {
+        let Some(lane) = ledger.lane(name).await? else { continue };
+        let why = lane.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.reason));
+        let run = lane.run.as_ref().map_or("its load", |run| run.id.as_str());
+        let what = format!("batch {name}");
+        match (lane.phase, why) {
+            (Phase::Halted, why) => {
+                let said = format!("{run} is halted: {}", why.unwrap_or_else(|| "it is not said why".to_owned()));
+                findings.push(Finding::problem(what, said).or(format!("mend it, then `weir batch retry {name}`")));
+            }
+            (phase, Some(why)) => {
+                findings.push(Finding::note(
+                    what,
+                    format!("{run} is {phase}: {why}"),
+                    format!("`weir batch status {name}`"),
+                ));
+            }
+            (phase, None) => findings.push(Finding::ok(what, phase.to_string())),
+        }
+    }
+    for lane in ledger.due_lanes(now.saturating_sub(OVERDUE_MS), MOST).await? {
+        let said = format!("{} is {} and overdue: no sweep goes on with it", lane.name, lane.phase);
+        let way_out = format!("does {}-orchestrator run, and its schedule?", stack.name);
+        findings.push(Finding::problem("batch", said).or(way_out));
+    }
+    Ok(())
+}
+
+async fn positions(stack: &Stack, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let (all, now) = (stack.ledger().positions().await?, now_ms());
+    let mut sound = 0;
+    for position in &all {
+        let what = format!("kafka {}", position.name);
+        if position.stopped.is_some() {
+            findings.push(
+                Finding::problem(what, "it is stopped: its topic seems to be made anew")
+                    .or(format!("if it was: `weir kafka anew {}`", position.name)),
+            );
+        } else if position.intent.is_some() && position.lease_until_ms + OVERDUE_MS < now {
+            let way_out = format!("does {}-ingest run, and its schedule?", stack.name);
+            findings.push(Finding::problem(what, "its worker left it, and no sweep cleared it").or(way_out));
+        } else if !position.gaps.is_empty() {
+            let said =
+                format!("{} never came", count(position.gaps.len(), "range of offsets").replace("offsetss", "offsets"));
+            findings.push(Finding::note(
+                what,
+                said,
+                "`weir kafka status`; a transaction's markers are gaps and no loss",
+            ));
+        } else {
+            sound += 1;
+        }
+    }
+    if sound > 0 {
+        findings.push(Finding::ok("kafka", format!("{} read on", count(sound, "partition"))));
+    }
+    Ok(())
+}
+
+async fn backlogs(stack: &Stack, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let now = now_ms();
+    // All that have something staged, those that wait for their next attempt, too.
+    for backlog in stack.ledger().due_backlogs(now + DAY_MS, MOST).await? {
+        let minutes = backlog.since_ms.map_or(0, |since| now.saturating_sub(since) / 60_000);
+        let what = format!("changes of {}", backlog.name);
+        if backlog.failures > 0 {
+            let said =
+                format!("nothing came of {}; staged for {minutes} minutes", count(backlog.failures as usize, "commit"));
+            let way_out = format!("the log of {}-cdc-commit says why (`code`, `reason`)", stack.name);
+            findings.push(Finding::problem(what, said).or(way_out));
+        } else if minutes > OVERDUE_MS / 60_000 {
+            let way_out = format!("does {}-cdc-commit run, and its schedule?", stack.name);
+            findings
+                .push(Finding::problem(what, format!("staged for {minutes} minutes, and not committed")).or(way_out));
+        } else {
+            findings.push(Finding::ok(what, "staged; the next commit takes it"));
+        }
+    }
+    Ok(())
+}
+
+/// What was put aside, by folder.
+pub(crate) async fn letters(stack: &Stack, findings: &mut Vec<Finding>) {
+    let places = match Places::find(stack).await {
+        Ok(places) => places,
+        Err(stop) => return findings.push(Finding::problem("dead letters", stop.1)),
+    };
+    let lake = S3Lake::new(&stack.aws);
+    let mut none = true;
+    for under in &places.under {
+        let what = format!("dead letters {under}");
+        match list_all(&lake, under).await {
+            Err(failure) => findings.push(Finding::problem(what, failure.reason)),
+            Ok(objects) if objects.is_empty() => {}
+            Ok(objects) => {
+                none = false;
+                let newest = objects.iter().map(|object| object.modified_ms).max();
+                let newest = newest.and_then(|at| jiff::Timestamp::from_millisecond(i64::try_from(at).ok()?).ok());
+                let newest = newest.map_or_else(String::new, |at| format!(", the newest of {at:.0}"));
+                let said = format!("{} kept{newest}", count(objects.len(), "object"));
+                findings.push(Finding::note(
+                    what,
+                    said,
+                    "`weir redrive list` says why, `weir redrive send` sends them again",
+                ));
+            }
+        }
+    }
+    if none {
+        findings.push(Finding::ok("dead letters", "none"));
+    }
+}
