@@ -1,6 +1,6 @@
 //! `weir`: submit jobs, watch them, say what a file is, make data to play with, send it, look at contracts.
 //!
-//! Exit codes: 0 done; 1 the job failed, the file can't be read, rows were left unsent, a run is halted, a contract is wrong; 2 the command line is wrong; 3 AWS could not be asked; 130 interrupted; 141 who read the output stopped.
+//! Exit codes: 0 done; 1 the job failed, the file can't be read, rows were left unsent, a run is halted, a contract is wrong, the stack has a problem; 2 the command line is wrong; 3 AWS could not be asked; 130 interrupted; 141 who read the output stopped.
 
 mod batch;
 mod compact;

@@ -34,6 +34,8 @@ use crate::throttle;
 pub enum Fault {
     /// Answered with this status, and not passed on.
     Status(u16),
+    /// Refused with this error code, as DynamoDB and Kinesis refuse, and not passed on.
+    Refuse(String),
     /// Passed on after so many milliseconds.
     Delay(u64),
     /// Passed on, and its answer lost: done, though the caller can't know.
@@ -279,6 +281,10 @@ async fn answer(
     let answered = match met {
         None | Some(Met { fault: Fault::Count | Fault::Throttle(_), .. }) => pass().await?,
         Some(Met { fault: Fault::Status(status), .. }) => return Ok(say(status, "")),
+        Some(Met { fault: Fault::Refuse(code), .. }) => {
+            let said = serde_json::json!({"__type": code, "message": "refused by a rule"});
+            return Ok(say(400, said.to_string()));
+        }
         Some(Met { fault: Fault::Delay(ms), .. }) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             pass().await?

@@ -35,7 +35,7 @@ impl std::fmt::Display for By {
 /// A function that runs.
 pub enum Running {
     /// By ourselves.
-    Ours(Function),
+    Ours(Box<Function>),
     /// By SAM.
     Sams(Sam),
 }
@@ -80,7 +80,7 @@ impl Stack {
     /// If it is not deployed or does not start; in CI (`CI=true`), if there is no engine.
     pub async fn run(&self, by: By, setting: Setting, more: &[(&str, &str)]) -> Result<Option<Running>, Failed> {
         if by == By::Ourselves {
-            return Ok(Some(Running::Ours(self.function_with(setting, more).await?)));
+            return Ok(Some(Running::Ours(Box::new(self.function_with(setting, more).await?))));
         }
         let asked = tokio::process::Command::new("python").arg("local/engine.py").current_dir(ROOT).output().await?;
         if !asked.status.success() {

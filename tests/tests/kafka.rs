@@ -10,8 +10,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
-use weir_command::Location;
-use weir_lake::Lake;
 use weir_ledger::DynamoStore;
 use weir_ledger::positions::Positions;
 use weir_local::chaos::{Chaos, Dice};

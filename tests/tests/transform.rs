@@ -14,7 +14,6 @@ use weir_tests::function::TRANSFORM;
 use weir_tests::{Failed, Stack, aws};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/transform");
-const LETTERS: &str = "weir-sample-transform-letters";
 
 /// With dynamic partitioning on, as `TelemetryPartitioning=event` sets it.
 #[tokio::test]

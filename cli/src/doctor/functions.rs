@@ -74,7 +74,11 @@ pub(crate) async fn call(stack: &Stack, function: &str, event: &Value) -> Result
         answered.payload().and_then(|payload| serde_json::from_slice(payload.as_ref()).ok()).unwrap_or_default();
     let answer = match answered.function_error() {
         None => Ok(told),
-        Some(_) => Err(told["errorMessage"].as_str().unwrap_or("it did not say why").to_owned()),
+        Some(_) => {
+            let text = |name: &str| told.get(name).and_then(Value::as_str);
+            let said = text("errorMessage").unwrap_or("it did not say why");
+            Err(text("errorType").map_or_else(|| said.to_owned(), |code| format!("{code}: {said}")))
+        }
     };
     Ok(Called { answer, complaints, ms: begun.elapsed().as_millis() })
 }

@@ -74,10 +74,9 @@ async fn probe(stack: &Stack) -> Result<Vec<Finding>, String> {
             _ => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
-    let mut findings = vec![Finding::problem(
-        "probe",
-        format!("job {id} was put on the stream, and is not done after {} s", PATIENCE.as_secs()),
-    )];
+    let late = format!("job {id} was put on the stream, and is not done after {} s", PATIENCE.as_secs());
+    let mut findings =
+        vec![Finding::problem("probe", late).or("what is said of the mapping and the function says why")];
     let (shard, number) = (put.shard_id(), put.sequence_number());
     let event = json!({"Records": [{
         "kinesis": {
@@ -90,7 +89,7 @@ async fn probe(stack: &Stack) -> Result<Vec<Finding>, String> {
     }]});
     let called = call(stack, "realtime", &event).await?;
     let what = format!("function {}-realtime", stack.name);
-    let failed = called.answer.as_ref().is_ok_and(|answer| answer["batchItemFailures"] != json!([]));
+    let failed = called.answer.as_ref().is_ok_and(|answer| answer.get("batchItemFailures") != Some(&json!([])));
     if let Err(why) = &called.answer {
         findings.push(Finding::problem(&what, format!("given the same record: {why}")));
     }

@@ -1,7 +1,7 @@
 //! What the function says in its log, and counts.
 
 use serde_json::{Value, json};
-use weir_delivery::Outcome;
+use weir_delivery::{Failure, Outcome};
 use weir_ledger::{Job, State};
 use weir_telemetry::{Event, Level, Metric, Unit};
 
@@ -65,18 +65,38 @@ pub struct BatchAnswered<'a> {
     pub cold_start: bool,
 }
 
+impl BatchAnswered<'_> {
+    /// Why records are to come again.
+    fn retried(&self) -> impl Iterator<Item = &Failure> {
+        self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Retry(failure) => Some(failure),
+            _ => None,
+        })
+    }
+}
+
 impl Event for BatchAnswered<'_> {
     fn level(&self) -> Level {
-        let retried = self.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Retry(_)));
-        if retried { Level::Warn } else { Level::Info }
+        if self.retried().next().is_some() { Level::Warn } else { Level::Info }
     }
 
     fn message(&self) -> String {
-        format!("Answered a batch of {} records.", self.outcomes.len())
+        let count = self.outcomes.len();
+        match self.retried().next() {
+            None => format!("Answered a batch of {count} records."),
+            Some(first) => {
+                let again = self.retried().count();
+                format!("Answered a batch of {count} records; {again} are to come again: {}", first.reason)
+            }
+        }
     }
 
     fn facts(&self) -> Value {
-        json!({"records": self.outcomes.len(), "lag_ms": self.lag_ms, "ms": self.ms, "cold_start": self.cold_start})
+        let first = self.retried().next();
+        let (code, fault) = first.map_or((None, None), |failure| (Some(&failure.code), Some(failure.fault)));
+        json!({
+            "records": self.outcomes.len(), "lag_ms": self.lag_ms, "ms": self.ms, "cold_start": self.cold_start, "code": code, "fault": fault,
+        })
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -89,5 +109,25 @@ impl Event for BatchAnswered<'_> {
             Metric::count("RecordsRetried", count(|outcome| matches!(outcome, Outcome::Retry(_)))),
             Metric::new("StreamLag", self.lag_ms as f64, Unit::Milliseconds),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_records_come_again_is_said() {
+        let denied = Failure::aws(Some("AccessDeniedException"), Some(400), "write the ledger: not authorized");
+        let outcomes = [Outcome::Done, Outcome::Retry(denied.clone()), Outcome::Retry(denied)];
+        let said = BatchAnswered { outcomes: &outcomes, lag_ms: 1, ms: 1, cold_start: false };
+        assert_eq!(said.level(), Level::Warn);
+        assert_eq!(said.facts()["code"], "AccessDeniedException");
+        assert_eq!(
+            said.message(),
+            "Answered a batch of 3 records; 2 are to come again: write the ledger: not authorized"
+        );
+        let said = BatchAnswered { outcomes: &outcomes[..1], ..said };
+        assert_eq!((said.level(), said.facts()["code"].is_null()), (Level::Info, true));
     }
 }

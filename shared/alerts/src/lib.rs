@@ -5,7 +5,11 @@
 
 mod herald;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use aws_sdk_sns::config::Config;
+use aws_sdk_sns::config::timeout::TimeoutConfig;
 use weir_delivery::Failure;
 use weir_ledger::Store;
 
@@ -33,6 +37,9 @@ pub trait Publisher: Send + Sync {
     async fn publish(&self, subject: &str, text: &str) -> Result<(), Failure>;
 }
 
+/// A topic that is slow must not take the function's time from its work: without this, a batch whose job had failed ran out of it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// An SNS topic.
 #[derive(Debug, Clone)]
 pub struct Topic {
@@ -51,10 +58,13 @@ impl Topic {
 impl Publisher for Topic {
     async fn publish(&self, subject: &str, text: &str) -> Result<(), Failure> {
         use aws_sdk_sns::error::ProvideErrorMetadata;
-        let sent = self.client.publish().topic_arn(&self.arn).subject(subject).message(text).send().await;
+        let hurried = TimeoutConfig::builder().operation_timeout(PATIENCE).build();
+        let publish = self.client.publish().topic_arn(&self.arn).subject(subject).message(text).customize();
+        let sent = publish.config_override(Config::builder().timeout_config(hurried)).send().await;
         sent.map(|_| ()).map_err(|error| {
             let status = error.raw_response().map(|response| response.status().as_u16());
-            let said = error.message().unwrap_or("no answer came");
+            let late = || format!("no answer came within {} s", PATIENCE.as_secs());
+            let said = error.message().map_or_else(late, str::to_owned);
             Failure::aws(error.code(), status, format!("publish to {}: {said}", self.arn))
         })
     }
