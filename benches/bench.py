@@ -22,6 +22,7 @@ import duckdb
 import polars
 
 import analytics
+import calls
 import changes
 import kafka
 import telemetry
@@ -165,12 +166,12 @@ def init():
 
 
 def jobs():
-    count, name = 300, uuid.uuid4().hex[:8]
+    count, more, name = 300, 20, uuid.uuid4().hex[:8]
     s3, environment = boto3.client("s3"), variables()
     rows = subprocess.run([f"{DEBUG}/weir", "generate", "trips", "--rows", "5"], capture_output=True, check=True).stdout
     s3.put_object(Bucket="weir-sample-input", Key=f"bench-{name}.csv", Body=rows)
     events = []
-    for n in range(count + count // 10):
+    for n in range(count + count // 10 + more):
         command = {"job_id": f"bench-{name}-{n}", "source": f"s3://weir-sample-input/bench-{name}.csv", "dest": "s3://weir-sample-output/bench/", "command": "convert"}
         number = f"49590338271490256608559692538361571095921575{n:012d}"
         record = {"kinesisSchemaVersion": "1.0", "partitionKey": "bench", "sequenceNumber": number,
@@ -178,13 +179,17 @@ def jobs():
         events.append(json.dumps({"Records": [{"kinesis": record, "eventSource": "aws:kinesis", "eventVersion": "1.0", "eventName": "aws:kinesis:record",
                                                "eventID": f"shardId-000000000000:{number}", "awsRegion": "us-east-1",
                                                "eventSourceARN": "arn:aws:kinesis:us-east-1:000000000000:stream/weir-commands"}]}))
-    said = run(f"{DEBUG}/bench-host", "jobs", BOOTSTRAP, str(count), stdin="\n".join(events).encode(), env=environment)
+    said = run(f"{DEBUG}/bench-host", "jobs", BOOTSTRAP, str(count), stdin="\n".join(events[:-more]).encode(), env=environment)
+    with calls.counted(environment) as (through, met):
+        run(f"{DEBUG}/bench-host", "jobs", BOOTSTRAP, str(more), stdin="\n".join(events[-more:]).encode(), env=through)
     made = s3.list_objects_v2(Bucket="weir-sample-output", Prefix=f"bench/job=bench-{name}-")["KeyCount"]
-    if made != count + count // 10:
-        sys.exit(f"{made} outputs of {count + count // 10} jobs")
+    if made != len(events):
+        sys.exit(f"{made} outputs of {len(events)} jobs")
     add(f"5-record job, event to answer, p50 of {count}", statistics.median(said["ms"]), "ms", ("<", 30, "value"))
     add(f"5-record job, event to answer, p99 of {count}", percentile(said["ms"], 99), "ms", ("<", 100, "value"))
     add("5-record jobs, peak memory of the function", said["peak_bytes"] / 1e6, "MB", None)
+    for call, number in met.items():
+        add(f"{call} calls a job", number / more, "calls", None)
 
 
 def orchestrator():
@@ -229,6 +234,35 @@ def conditions():
             "peers": f"DuckDB {duckdb.__version__}, Polars {polars.__version__}; median of {RUNS} runs in turn, from page cache to disk, snappy"}
 
 
+# What `weir cost` and `weir simulate` reckon with, by how the names of measures begin, and by what measures them.
+KEPT = {
+    "transform": {"transform_small_k_s_core": "transform, 200 B JSON", "transform_large_k_s_core": "transform, 1000 B JSON"},
+    "clean": {"clean_mb_s_core": "clean trips, bytes of CSV"},
+    "jobs": {"job_ms": "5-record job, event to answer, p50"},
+    "kafka": {"ingest_k_s_core": "Kafka to Parquet, page logs"},
+    "changes": {"stage_k_s_core": "changes staged, batches of 10,000", "commit_s": "1,000 changes into 1 M rows, simple index, p50"},
+    "analytics": {"live_k_s_core": "live statistics of trips, of CPU time", "windows_month_dollars": "a month of windows of a minute, one shard"},
+    "spark": {"spark_rows_s_two_cores": "Spark local[2]"},
+}
+CALLED = {"jobs": ("job", "{} calls a job"), "kafka": ("ingest", "{} calls a batch of one partition"), "changes": ("commit", "1,000 changes committed, simple index: {} calls")}
+KINDS = {"s3_puts": "S3 PUT", "s3_lists": "S3 LIST", "s3_gets": "S3 GET", "s3_heads": "S3 HEAD", "ledger_calls": "DynamoDB"}
+for what, (part, of) in CALLED.items():
+    KEPT[what] |= {f"{part}_{kind}": of.format(call) for kind, call in KINDS.items()}
+KEEPS = "cli/src/cost/measured.json"
+
+
+def keep(what):
+    """Keeps what of this run the CLI reckons with, each with the day it was measured on."""
+    with open(KEEPS, encoding="utf-8") as known:
+        measured = json.load(known)
+    for key, name in KEPT.get(what, {}).items():
+        row = next((row for row in results if row["name"].startswith(name)), None) or sys.exit(f"nothing measured is called {name!r}: see KEPT")
+        measured[key] = {"value": row["value"], "unit": row["unit"], "on": time.strftime("%Y-%m-%d"), "measure": row["name"]}
+    with open(KEEPS, "w", encoding="utf-8") as out:
+        json.dump(measured, out, indent=1, sort_keys=True)
+        out.write("\n")
+
+
 def main():
     os.makedirs(FOLDER, exist_ok=True)
     said = conditions()
@@ -240,13 +274,17 @@ def main():
     if unknown := [name for name in what if name not in alone | beside]:
         sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(alone | beside)}")
     for name in what:
-        alone.get(name, lambda: None)()
+        if name in alone:
+            alone[name]()
+            keep(name)
     if any(name in beside for name in what):
         subprocess.run(["local/up.sh"], check=True, stdout=subprocess.DEVNULL)
         try:
             read_environment()
             for name in what:
-                beside.get(name, lambda: None)()
+                if name in beside:
+                    beside[name]()
+                    keep(name)
         finally:
             subprocess.run(["local/down.sh"], check=False)
     print("\n".join(f"{name:<10} {value}" for name, value in said.items()))

@@ -8,8 +8,9 @@ import urllib.request
 PROXY = f"http://127.0.0.1:{int(os.environ.get('WEIR_LOCAL_PORT', '4566')) + 1}"
 CALLS = {"S3 PUT": ["PUT /"], "S3 GET": ["GET /"], "S3 LIST": ["GET /", "list-type="], "S3 HEAD": ["HEAD /"], "DynamoDB": ["DynamoDB_20120810"]}
 
-# us-east-1, from AWS' price pages as of November 2026. A call of DynamoDB is taken for a write of 1 KB, the dearest it can be.
-DOLLARS = {"S3 PUT": 5e-6, "S3 LIST": 5e-6, "S3 GET": 4e-7, "S3 HEAD": 4e-7, "DynamoDB": 6.25e-7}
+# us-east-1, from AWS' price pages as of November 2026. A call of DynamoDB is taken for a write of 1 KB to the ledger
+# and to both of its indexes: more than most, less than one that moves a long item within an index.
+DOLLARS = {"S3 PUT": 5e-6, "S3 LIST": 5e-6, "S3 GET": 4e-7, "S3 HEAD": 4e-7, "DynamoDB": 3 * 6.25e-7}
 LAMBDA_GB_SECOND, LAMBDA_REQUEST = 0.0000166667, 2e-7
 S3_GB_MONTH = 0.023
 

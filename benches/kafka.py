@@ -79,15 +79,16 @@ def kafka(bench):
         invoke(bench, before, through)
     for name, number in met.items():
         bench.add(f"{name} calls a batch of one partition, three dates", number / len(before), "calls", None)
-    compaction(bench, environment)
+    compaction(bench)
     # And of larger ones.
     more = [event(cluster(), n % 8, n // 8 * BATCH, rows[n % BATCHES * BATCH : (n % BATCHES + 1) * BATCH]) for n in range(5 * BATCHES)]
     invoke(bench, more, environment)
-    compaction(bench, environment)
+    compaction(bench)
 
 
-def compaction(bench, environment):
-    """Of all the small files that there are, by a fresh process."""
+def compaction(bench):
+    """Of all the small files that there are, by a fresh process of the function that may."""
+    environment = bench.variables("weir-compact")
     asked = b'{"compact":{"dataset":"page_logs"}}'
     said = bench.run(f"{bench.DEBUG}/bench-host", "jobs", BOOTSTRAP, "1", stdin=asked, env=environment)
     done = json.loads(said["report"])["partitions"]

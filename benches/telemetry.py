@@ -104,6 +104,7 @@ def cleaning(bench):
         speeds = {who: rows / statistics.median(all) / len(bench.CORES) for who, all in times.items()}
         ours, peak = speeds.pop("weir"), peaks.pop("weir")
         bench.add(f"clean {dataset}, {os.path.getsize(source) / 1e6:,.0f} MB {form}", ours, "k rows/s/core", (">", 1.5, "ratio"), speeds)
+        bench.add(f"clean {dataset}, bytes of {form.upper()}", ours * os.path.getsize(source) / rows / 1e3, "MB/s/core", None)
         bench.results.append({"name": f"clean {dataset}, peak memory", "value": round(peak), "unit": "MB", "peers": {k: round(v) for k, v in peaks.items()},
                               "ratio": round(peak / min(peaks.values()), 2), "target": None, "met": None})
 

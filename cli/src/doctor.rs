@@ -8,14 +8,14 @@ mod streams;
 
 use clap::Args;
 
-use self::finding::{Finding, Level};
-use crate::out::say;
+use self::finding::Report;
 use crate::{Stack, Stop};
 
 /// What is wrong with the stack, and what to do about it.
 ///
-/// Looks at the ledger, the streams, the mappings and the dead letters, and calls each function as its schedule does (or with an empty
-/// batch): its own role and settings are tried, and what its log says is shown. Exit code 1 if there is a problem.
+/// Looks at the ledger, the streams, the mappings and the dead letters, and calls the functions as their schedules do, or with an empty
+/// batch: whether they start, with the settings they have, and may read the ledger; what their logs say is shown. What they write, and S3,
+/// only --probe tries. Exit code 1 if there is a problem.
 #[derive(Args)]
 pub(crate) struct Doctor {
     /// Also send a job by the command stream, that copies a few bytes from and to `doctor/` in the stack's buckets, and wait until it is done.
@@ -31,44 +31,17 @@ pub(crate) struct Doctor {
 
 impl Doctor {
     pub(crate) async fn run(&self, stack: &Stack) -> Result<(), Stop> {
-        let mut findings = Vec::new();
+        // If AWS can't be asked, or there is no such stack, that is all there is to say.
+        stack.variables("realtime").await?.ok_or_else(|| stack.lacks("realtime", "that part"))?;
+        let mut report = Report::new(self.json, self.all);
         // Before the functions are called: what is left, they take up.
-        records::look(stack, &mut findings).await;
-        let there = functions::look(stack, &mut findings).await;
-        streams::look(stack, &there, &mut findings).await;
-        records::letters(stack, &mut findings).await;
+        records::look(stack, &mut report).await;
+        let there = functions::look(stack, &mut report).await;
+        streams::look(stack, &there, &mut report).await;
+        records::letters(stack, &mut report).await;
         if self.probe {
-            probe::send(stack, &mut findings).await;
+            probe::send(stack, &mut report).await;
         }
-        let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
-        self.show(&findings)?;
-        let looked = findings.len();
-        if problems > 0 {
-            return Err(Stop(1, format!("{problems} of {looked} findings are problems; docs/operations.md says more")));
-        }
-        if !self.json {
-            say!("{looked} things looked at, no problem");
-        }
-        Ok(())
-    }
-
-    fn show(&self, findings: &[Finding]) -> Result<(), Stop> {
-        for finding in findings {
-            if self.json {
-                say!("{}", serde_json::to_string(finding).map_err(|error| Stop(3, error.to_string()))?);
-                continue;
-            }
-            let level = match finding.level {
-                Level::Ok if !self.all => continue,
-                Level::Ok => "ok",
-                Level::Note => "note",
-                Level::Problem => "PROBLEM",
-            };
-            say!("{level:<8} {}: {}", finding.what, finding.said);
-            if let Some(way_out) = &finding.way_out {
-                say!("{:<8} -> {way_out}", "");
-            }
-        }
-        Ok(())
+        report.verdict()
     }
 }

@@ -5,6 +5,7 @@
 mod batch;
 mod compact;
 mod contract;
+mod cost;
 mod detect;
 mod doctor;
 mod generate;
@@ -13,6 +14,7 @@ mod kafka;
 mod out;
 mod produce;
 mod redrive;
+mod simulate;
 mod stats;
 mod submit;
 mod table;
@@ -68,6 +70,10 @@ enum Verb {
     Redrive(redrive::Redrive),
     /// What is wrong with the stack, and what to do about it.
     Doctor(doctor::Doctor),
+    /// What a stack costs a month.
+    Cost(cost::Cost),
+    /// How far a function lags behind in a spike, on paper.
+    Simulate(simulate::Simulate),
     /// Check, show and export dataset contracts.
     Contract(contract::ContractArgs),
 }
@@ -182,6 +188,8 @@ async fn run(cli: &Cli) -> Result<(), Stop> {
         Verb::Batch(batch) => batch.run(&Stack::open(cli).await?).await,
         Verb::Redrive(redrive) => redrive.run(&Stack::open(cli).await?).await,
         Verb::Doctor(doctor) => doctor.run(&Stack::open(cli).await?).await,
+        Verb::Cost(cost) => cost.run(),
+        Verb::Simulate(simulate) => simulate.run(),
         Verb::Contract(contract) => contract.run(),
     }
 }

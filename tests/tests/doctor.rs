@@ -74,7 +74,7 @@ async fn is_well() -> Result<(), Failed> {
     // What tests before this one left in the ledger and in dead letters is not meant.
     let now = |finding: &&Value| {
         let what = finding["what"].as_str().unwrap_or_default();
-        ["function", "mapping", "stream", "delivery", "probe"].iter().any(|part| what.starts_with(part))
+        ["function", "stream", "delivery", "probe"].iter().any(|part| what.starts_with(part))
     };
     let (now, parts): (Vec<&Value>, _) = (findings.iter().filter(now).collect(), ["function weir-realtime", "probe"]);
     assert!(now.iter().all(|finding| finding["level"] == "ok"), "{now:#?}");
@@ -151,14 +151,15 @@ async fn an_s3_that_is_busy() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Nobody hears of a failed job for a while; but it is answered in time, and the log says what nobody heard.
+/// Nobody hears of failed jobs for a while; but they are answered in time, and the log says what nobody heard.
 async fn a_topic_that_is_slow(stack: &Stack) -> Result<(), Failed> {
     stack.unannounce("copy", "NoSuchKey").await?;
-    let id = format!("{}-unheard", stack.run);
-    let source = stack.input("nothing.csv")?.to_string();
-    let dest = stack.output("nothing.csv")?.to_string();
-    let command = json!({"source": source, "dest": dest, "command": "copy", "job_id": id});
-    let event = kinesis_event(now_ms()?, &[command.to_string().into_bytes()]);
+    let (source, dest) = (stack.input("nothing.csv")?.to_string(), stack.output("nothing.csv")?.to_string());
+    // So many that the function would run out of its time if it told of each that nobody heard.
+    let ids: Vec<String> = (0..80).map(|n| format!("{}-unheard-{n}", stack.run)).collect();
+    let command =
+        |id| json!({"source": source, "dest": dest, "command": "copy", "job_id": id}).to_string().into_bytes();
+    let event = kinesis_event(now_ms()?, &ids.iter().map(command).collect::<Vec<_>>());
     let (since, begun) = (now_ms()?, Instant::now());
     break_calls(&["Action=Publish"], Fault::Delay(60_000)).await?;
     let lambda = aws_sdk_lambda::Client::new(&stack.aws);
@@ -168,8 +169,10 @@ async fn a_topic_that_is_slow(stack: &Stack) -> Result<(), Failed> {
     let told = answered.payload().map(|told| String::from_utf8_lossy(told.as_ref()).into_owned()).unwrap_or_default();
     assert_eq!(answered.function_error(), None, "{told} after {:?}", begun.elapsed());
     assert_eq!(serde_json::from_str::<Value>(&told)?["batchItemFailures"], json!([]));
-    assert_eq!(stack.settled(&id).await?.state, State::Failed);
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    for id in &ids {
+        assert_eq!(stack.settled(id).await?.state, State::Failed);
+    }
     let logged = complaints("realtime", since).await?;
     let unheard = |line: &&Value| line["message"].as_str().is_some_and(|message| message.contains("publish an alert"));
     let line = logged.iter().find(unheard).ok_or_else(|| format!("{logged:#?}"))?;

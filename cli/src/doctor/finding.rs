@@ -1,6 +1,10 @@
 //! What was looked at, and what was found.
 
 use serde::Serialize;
+use serde_json::json;
+
+use crate::Stop;
+use crate::out::say;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -15,7 +19,7 @@ pub(crate) enum Level {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) level: Level,
     /// What: `function weir-realtime`.
@@ -23,7 +27,6 @@ pub(crate) struct Finding {
     /// What is the matter with it, as who knows says it.
     pub(crate) said: String,
     /// What to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) way_out: Option<String>,
 }
 
@@ -38,12 +41,14 @@ impl Finding {
 
     pub(crate) fn problem(what: impl Into<String>, said: impl Into<String>) -> Self {
         let said = said.into();
-        let way_out = way_out(&said).map(str::to_owned);
+        let way_out = cause(&said).map(str::to_owned);
         Self { level: Level::Problem, what: what.into(), said, way_out }
     }
 
-    pub(crate) fn or(mut self, way_out: impl Into<String>) -> Self {
-        self.way_out.get_or_insert_with(|| way_out.into());
+    /// What to do about this very thing; behind what its cause says, if that is known.
+    pub(crate) fn or(mut self, way_out: impl AsRef<str>) -> Self {
+        let own = way_out.as_ref();
+        self.way_out = Some(self.way_out.map_or_else(|| own.to_owned(), |cause| format!("{cause}; {own}")));
         self
     }
 }
@@ -56,11 +61,11 @@ const CAUSES: [(&[&str], &str); 5] = [
     ),
     (
         &["Throttl", "ProvisionedThroughputExceeded", "RequestLimitExceeded", "TooManyRequests"],
-        "a service refuses because of too many calls: it passes by itself, or a quota or a table's limit is to be raised",
+        "a service refuses because of too many calls: if it does not pass, raise a quota or a table's limit",
     ),
     (
-        &["SlowDown", "ServiceUnavailable", "InternalError", "HTTP 503", "503"],
-        "a service of AWS is busy or down: what waits is tried again; see the AWS Health Dashboard",
+        &["SlowDown", "ServiceUnavailable", "InternalError", "HTTP 503", "Http503"],
+        "a service of AWS is busy or down: see the AWS Health Dashboard",
     ),
     (
         &["exited during init", "Runtime.ExitError", "during init"],
@@ -69,6 +74,66 @@ const CAUSES: [(&[&str], &str); 5] = [
     (&["timed out", "TimedOut"], "it ran out of time: what it calls is slow, or its Timeout is too short"),
 ];
 
-fn way_out(said: &str) -> Option<&'static str> {
+fn cause(said: &str) -> Option<&'static str> {
     CAUSES.iter().find(|(words, _)| words.iter().any(|word| said.contains(word))).map(|(_, way_out)| *way_out)
+}
+
+/// What is found, said at once: some looks take long.
+pub(crate) struct Report {
+    /// Lines of JSON.
+    pub(crate) json: bool,
+    /// What is as it should be, too.
+    pub(crate) all: bool,
+    looked: usize,
+    problems: usize,
+}
+
+impl Report {
+    pub(crate) fn new(json: bool, all: bool) -> Self {
+        Self { json, all, looked: 0, problems: 0 }
+    }
+
+    pub(crate) fn add(&mut self, finding: Finding) {
+        self.looked += 1;
+        self.problems += usize::from(finding.level == Level::Problem);
+        if self.json {
+            let Finding { level, what, said, way_out } = &finding;
+            return say!("{}", json!({"level": level, "what": what, "said": said, "way_out": way_out}));
+        }
+        let level = match finding.level {
+            Level::Ok if !self.all => return,
+            Level::Ok => "ok",
+            Level::Note => "note",
+            Level::Problem => "PROBLEM",
+        };
+        say!("{level:<8} {}: {}", finding.what, finding.said);
+        if let Some(way_out) = &finding.way_out {
+            say!("{:<8} -> {way_out}", "");
+        }
+    }
+
+    /// In the end.
+    pub(crate) fn verdict(&self) -> Result<(), Stop> {
+        let Self { looked, problems, .. } = self;
+        if *problems > 0 {
+            return Err(Stop(1, format!("{problems} of {looked} findings are problems; docs/operations.md says more")));
+        }
+        if !self.json {
+            say!("{looked} things looked at, no problem");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_does_not_hide_what_is_to_be_done() {
+        let halted =
+            Finding::problem("batch logs", "run-1 is halted: Throttling: too much").or("`weir batch retry logs`");
+        assert!(halted.way_out.is_some_and(|way_out| way_out.contains("quota") && way_out.ends_with("retry logs`")));
+        assert_eq!(Finding::problem("job", "doctor-1795037503 is not done").way_out, None, "a number is no status");
+    }
 }

@@ -12,7 +12,7 @@ use weir_command::Location;
 use weir_lake::{Lake, S3Lake};
 use weir_ledger::{State, Store};
 
-use super::finding::Finding;
+use super::finding::{Finding, Report};
 use super::functions::call;
 use crate::{Stack, now_ms};
 
@@ -22,10 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What a probe is of.
 const ROWS: &str = "what\nprobe\n";
 
-pub(crate) async fn send(stack: &Stack, findings: &mut Vec<Finding>) {
+pub(crate) async fn send(stack: &Stack, report: &mut Report) {
     match probe(stack).await {
-        Ok(found) => findings.extend(found),
-        Err(why) => findings.push(Finding::problem("probe", why)),
+        Ok(found) => found.into_iter().for_each(|finding| report.add(finding)),
+        Err(why) => report.add(Finding::problem("probe", why)),
     }
 }
 
@@ -41,7 +41,8 @@ async fn probe(stack: &Stack) -> Result<Vec<Finding>, String> {
         return Err("the function realtime is not told what it may read and write".to_owned());
     };
     let id = format!("doctor-{}", now_ms());
-    let (source, dest) = (source.join("doctor/probe.csv"), dest.join(&format!("doctor/{id}.csv")));
+    // Of this probe alone: another may be under way.
+    let [source, dest] = [source, dest].map(|place| place.join(&format!("doctor/{id}.csv")));
     let lake = S3Lake::new(&stack.aws);
     lake.put(&source, Bytes::from_static(ROWS.as_bytes()), "text/csv")
         .await
@@ -61,7 +62,7 @@ async fn probe(stack: &Stack) -> Result<Vec<Finding>, String> {
                 if found.size != ROWS.len() as u64 {
                     return Err(format!("{dest} has {} bytes; {} were copied", found.size, ROWS.len()));
                 }
-                // Best let lie where that is refused: it is a few bytes.
+                // Where that is refused, a few bytes are left.
                 let _ = lake.delete(&[source, dest]).await;
                 let took = begun.elapsed().as_millis();
                 return Ok(vec![Finding::ok("probe", format!("a job by the stream is done in {took} ms"))]);

@@ -10,7 +10,7 @@ use weir_ledger::batch::{Book, Phase};
 use weir_ledger::positions::Positions;
 use weir_ledger::{Job, State, Store};
 
-use super::finding::Finding;
+use super::finding::{Finding, Report};
 use crate::redrive::Places;
 use crate::{Stack, now_ms};
 
@@ -22,18 +22,18 @@ const DAY_MS: u64 = 24 * 3_600_000;
 /// So many jobs and lanes are looked at.
 const MOST: usize = 1_000;
 
-pub(crate) async fn look(stack: &Stack, findings: &mut Vec<Finding>) {
+pub(crate) async fn look(stack: &Stack, report: &mut Report) {
     let looks = [
-        ("jobs", jobs(stack, findings).await),
-        ("batch", lanes(stack, findings).await),
-        ("kafka", positions(stack, findings).await),
-        ("changes", backlogs(stack, findings).await),
+        ("jobs", jobs(stack, report).await),
+        ("batch", lanes(stack, report).await),
+        ("kafka", positions(stack, report).await),
+        ("changes", backlogs(stack, report).await),
     ];
     for (what, looked) in looks {
         if let Err(failure) = looked {
             let said = format!("the ledger can't be read: {}: {}", failure.code, failure.reason);
-            findings
-                .push(Finding::problem(what, said).or("is the stack called so (--stack), and may you read its table?"));
+            report
+                .add(Finding::problem(what, said).or("is the stack called so (--stack), and may you read its table?"));
         }
     }
 }
@@ -51,7 +51,7 @@ fn by_code<'a>(failures: impl Iterator<Item = &'a Failure>) -> BTreeMap<&'a str,
     codes
 }
 
-async fn jobs(stack: &Stack, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+async fn jobs(stack: &Stack, report: &mut Report) -> Result<(), Failure> {
     let (ledger, now) = (stack.ledger(), now_ms());
     let overdue = ledger.due(now.saturating_sub(OVERDUE_MS), MOST).await?;
     if let Some(oldest) = overdue.first() {
@@ -62,26 +62,26 @@ async fn jobs(stack: &Stack, findings: &mut Vec<Finding>) -> Result<(), Failure>
             oldest.id
         );
         let way_out = format!("does {}-worker run, and its schedule? `weir job {}`", stack.name, oldest.id);
-        findings.push(Finding::problem("jobs", said).or(way_out));
+        report.add(Finding::problem("jobs", said).or(way_out));
     }
     let recent = ledger.recent(now.saturating_sub(DAY_MS), now, MOST).await?;
     let with =
         |state: State| recent.iter().filter(move |job| job.state == state).filter_map(|job: &Job| job.failure.as_ref());
     for (code, (number, reason)) in by_code(with(State::Waiting)) {
         let said = format!("{} tried again: {code}: {reason}", count(number, "job"));
-        findings.push(Finding::problem("jobs", said).or("`weir jobs --state waiting`"));
+        report.add(Finding::problem("jobs", said).or("`weir jobs --state waiting`"));
     }
     for (code, (number, reason)) in by_code(with(State::Failed)) {
         let said = format!("{} of the last day failed: {code}: {reason}", count(number, "job"));
-        findings.push(Finding::note("jobs", said, "`weir jobs --state failed`"));
+        report.add(Finding::note("jobs", said, "`weir jobs --state failed`"));
     }
     if overdue.is_empty() {
-        findings.push(Finding::ok("jobs", format!("{} in the last day, none left", count(recent.len(), "job"))));
+        report.add(Finding::ok("jobs", format!("{} in the last day, none left", count(recent.len(), "job"))));
     }
     Ok(())
 }
 
-async fn lanes(stack: &Stack, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+async fn lanes(stack: &Stack, report: &mut Report) -> Result<(), Failure> {
     let (ledger, now) = (stack.ledger(), now_ms());
     for name in names() {
         let Some(lane) = ledger.lane(name).await? else { continue };
@@ -91,58 +91,54 @@ async fn lanes(stack: &Stack, findings: &mut Vec<Finding>) -> Result<(), Failure
         match (lane.phase, why) {
             (Phase::Halted, why) => {
                 let said = format!("{run} is halted: {}", why.unwrap_or_else(|| "it is not said why".to_owned()));
-                findings.push(Finding::problem(what, said).or(format!("mend it, then `weir batch retry {name}`")));
+                report.add(Finding::problem(what, said).or(format!("mend it, then `weir batch retry {name}`")));
             }
             (phase, Some(why)) => {
-                findings.push(Finding::note(
+                report.add(Finding::note(
                     what,
                     format!("{run} is {phase}: {why}"),
                     format!("`weir batch status {name}`"),
                 ));
             }
-            (phase, None) => findings.push(Finding::ok(what, phase.to_string())),
+            (phase, None) => report.add(Finding::ok(what, phase.to_string())),
         }
     }
     for lane in ledger.due_lanes(now.saturating_sub(OVERDUE_MS), MOST).await? {
         let said = format!("{} is {} and overdue: no sweep goes on with it", lane.name, lane.phase);
         let way_out = format!("does {}-orchestrator run, and its schedule?", stack.name);
-        findings.push(Finding::problem("batch", said).or(way_out));
+        report.add(Finding::problem("batch", said).or(way_out));
     }
     Ok(())
 }
 
-async fn positions(stack: &Stack, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+async fn positions(stack: &Stack, report: &mut Report) -> Result<(), Failure> {
     let (all, now) = (stack.ledger().positions().await?, now_ms());
     let mut sound = 0;
     for position in &all {
         let what = format!("kafka {}", position.name);
         if position.stopped.is_some() {
-            findings.push(
+            report.add(
                 Finding::problem(what, "it is stopped: its topic seems to be made anew")
                     .or(format!("if it was: `weir kafka anew {}`", position.name)),
             );
         } else if position.intent.is_some() && position.lease_until_ms + OVERDUE_MS < now {
             let way_out = format!("does {}-ingest run, and its schedule?", stack.name);
-            findings.push(Finding::problem(what, "its worker left it, and no sweep cleared it").or(way_out));
+            report.add(Finding::problem(what, "its worker left it, and no sweep cleared it").or(way_out));
         } else if !position.gaps.is_empty() {
             let said =
                 format!("{} never came", count(position.gaps.len(), "range of offsets").replace("offsetss", "offsets"));
-            findings.push(Finding::note(
-                what,
-                said,
-                "`weir kafka status`; a transaction's markers are gaps and no loss",
-            ));
+            report.add(Finding::note(what, said, "`weir kafka status`; a transaction's markers are gaps and no loss"));
         } else {
             sound += 1;
         }
     }
     if sound > 0 {
-        findings.push(Finding::ok("kafka", format!("{} read on", count(sound, "partition"))));
+        report.add(Finding::ok("kafka", format!("{} read on", count(sound, "partition"))));
     }
     Ok(())
 }
 
-async fn backlogs(stack: &Stack, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+async fn backlogs(stack: &Stack, report: &mut Report) -> Result<(), Failure> {
     let now = now_ms();
     // All that have something staged, those that wait for their next attempt, too.
     for backlog in stack.ledger().due_backlogs(now + DAY_MS, MOST).await? {
@@ -152,30 +148,30 @@ async fn backlogs(stack: &Stack, findings: &mut Vec<Finding>) -> Result<(), Fail
             let said =
                 format!("nothing came of {}; staged for {minutes} minutes", count(backlog.failures as usize, "commit"));
             let way_out = format!("the log of {}-cdc-commit says why (`code`, `reason`)", stack.name);
-            findings.push(Finding::problem(what, said).or(way_out));
+            report.add(Finding::problem(what, said).or(way_out));
         } else if minutes > OVERDUE_MS / 60_000 {
-            let way_out = format!("does {}-cdc-commit run, and its schedule?", stack.name);
-            findings
-                .push(Finding::problem(what, format!("staged for {minutes} minutes, and not committed")).or(way_out));
+            // How often it is committed is the stack's to say (`ChangesCommitSchedule`).
+            let way_out = format!("if that is longer than your schedule: does {}-cdc-commit run?", stack.name);
+            report.add(Finding::note(what, format!("staged for {minutes} minutes"), way_out));
         } else {
-            findings.push(Finding::ok(what, "staged; the next commit takes it"));
+            report.add(Finding::ok(what, "staged; the next commit takes it"));
         }
     }
     Ok(())
 }
 
 /// What was put aside, by folder.
-pub(crate) async fn letters(stack: &Stack, findings: &mut Vec<Finding>) {
+pub(crate) async fn letters(stack: &Stack, report: &mut Report) {
     let places = match Places::find(stack).await {
         Ok(places) => places,
-        Err(stop) => return findings.push(Finding::problem("dead letters", stop.1)),
+        Err(stop) => return report.add(Finding::problem("dead letters", stop.1)),
     };
     let lake = S3Lake::new(&stack.aws);
     let mut none = true;
     for under in &places.under {
         let what = format!("dead letters {under}");
         match list_all(&lake, under).await {
-            Err(failure) => findings.push(Finding::problem(what, failure.reason)),
+            Err(failure) => report.add(Finding::problem(what, failure.reason)),
             Ok(objects) if objects.is_empty() => {}
             Ok(objects) => {
                 none = false;
@@ -183,7 +179,7 @@ pub(crate) async fn letters(stack: &Stack, findings: &mut Vec<Finding>) {
                 let newest = newest.and_then(|at| jiff::Timestamp::from_millisecond(i64::try_from(at).ok()?).ok());
                 let newest = newest.map_or_else(String::new, |at| format!(", the newest of {at:.0}"));
                 let said = format!("{} kept{newest}", count(objects.len(), "object"));
-                findings.push(Finding::note(
+                report.add(Finding::note(
                     what,
                     said,
                     "`weir redrive list` says why, `weir redrive send` sends them again",
@@ -192,6 +188,6 @@ pub(crate) async fn letters(stack: &Stack, findings: &mut Vec<Finding>) {
         }
     }
     if none {
-        findings.push(Finding::ok("dead letters", "none"));
+        report.add(Finding::ok("dead letters", "none"));
     }
 }

@@ -4,7 +4,7 @@ use aws_sdk_firehose::types::DeliveryStreamStatus;
 use aws_sdk_kinesis::types::StreamStatus;
 use aws_sdk_lambda::error::{DisplayErrorContext, ProvideErrorMetadata};
 
-use super::finding::Finding;
+use super::finding::{Finding, Report};
 use crate::Stack;
 
 /// What a mapping says of its last batch when nothing is wrong with it.
@@ -13,7 +13,7 @@ const FINE: [&str; 2] = ["OK", "No records processed"];
 /// Functions that mappings feed.
 const FED: [&str; 4] = ["realtime", "ingest", "cdc", "analytics"];
 
-pub(crate) async fn look(stack: &Stack, functions: &[&str], findings: &mut Vec<Finding>) {
+pub(crate) async fn look(stack: &Stack, functions: &[&str], report: &mut Report) {
     let (kinesis, firehose) = (aws_sdk_kinesis::Client::new(&stack.aws), aws_sdk_firehose::Client::new(&stack.aws));
     for (end, needed) in [("commands", true), ("telemetry", false), ("changes", false)] {
         let name = format!("{}-{end}", stack.name);
@@ -23,13 +23,13 @@ pub(crate) async fn look(stack: &Stack, functions: &[&str], findings: &mut Vec<F
                 let told = told.stream_description_summary();
                 let Some(told) = told else { continue };
                 let shards = told.open_shard_count();
-                findings.push(match told.stream_status() {
+                report.add(match told.stream_status() {
                     StreamStatus::Active | StreamStatus::Updating => Finding::ok(what, format!("{shards} open shards")),
                     other => Finding::problem(what, format!("it is {other}")).or("deploy the stack again"),
                 });
             }
             Err(error) if error.code() == Some("ResourceNotFoundException") && !needed => {}
-            Err(error) => findings.push(Finding::problem(what, DisplayErrorContext(error).to_string())),
+            Err(error) => report.add(Finding::problem(what, DisplayErrorContext(error).to_string())),
         }
     }
     for end in ["trips", "trips-search", "page-logs"] {
@@ -38,7 +38,7 @@ pub(crate) async fn look(stack: &Stack, functions: &[&str], findings: &mut Vec<F
         match firehose.describe_delivery_stream().delivery_stream_name(&name).send().await {
             Ok(told) => {
                 let Some(told) = told.delivery_stream_description() else { continue };
-                findings.push(match (told.delivery_stream_status(), told.failure_description()) {
+                report.add(match (told.delivery_stream_status(), told.failure_description()) {
                     (DeliveryStreamStatus::Active, None) => Finding::ok(what, "delivers"),
                     (status, failure) => {
                         let why = failure.map_or("Firehose does not say why", |failure| failure.details());
@@ -47,27 +47,27 @@ pub(crate) async fn look(stack: &Stack, functions: &[&str], findings: &mut Vec<F
                 });
             }
             Err(error) if error.code() == Some("ResourceNotFoundException") && end != "trips" => {}
-            Err(error) => findings.push(Finding::problem(what, DisplayErrorContext(error).to_string())),
+            Err(error) => report.add(Finding::problem(what, DisplayErrorContext(error).to_string())),
         }
     }
     for function in FED.iter().filter(|function| functions.contains(function)) {
-        mappings(stack, function, findings).await;
+        mappings(stack, function, report).await;
     }
 }
 
-async fn mappings(stack: &Stack, function: &str, findings: &mut Vec<Finding>) {
+async fn mappings(stack: &Stack, function: &str, report: &mut Report) {
     let name = format!("{}-{function}", stack.name);
     let client = aws_sdk_lambda::Client::new(&stack.aws);
     let told = match client.list_event_source_mappings().function_name(&name).send().await {
         Ok(told) => told,
         Err(error) => {
             let said = DisplayErrorContext(error).to_string();
-            return findings.push(Finding::problem(format!("mappings of {name}"), said));
+            return report.add(Finding::problem(format!("mappings of {name}"), said));
         }
     };
     if told.event_source_mappings().is_empty() {
         let said = "nothing brings it records";
-        findings.push(Finding::problem(format!("mappings of {name}"), said).or("deploy the stack again"));
+        report.add(Finding::problem(format!("mappings of {name}"), said).or("deploy the stack again"));
     }
     for mapping in told.event_source_mappings() {
         let stream = mapping.event_source_arn().and_then(|arn| arn.rsplit('/').next()).filter(|name| !name.is_empty());
@@ -75,20 +75,43 @@ async fn mappings(stack: &Stack, function: &str, findings: &mut Vec<Finding>) {
         let what = format!("mapping {source} to {name}");
         let (state, last) =
             (mapping.state().unwrap_or("unknown"), mapping.last_processing_result().unwrap_or_default());
-        findings.push(match (state, last) {
-            ("Enabled" | "Updating" | "Creating" | "Enabling", last) if last.is_empty() || FINE.contains(&last) => {
-                Finding::ok(what, if last.is_empty() { "enabled" } else { last })
-            }
-            ("Enabled" | "Updating" | "Creating" | "Enabling", last) => Finding::problem(what, last)
-                .or(format!("see the log of {function}: records wait, and are lost when the stream forgets them")),
-            (state, _) => {
-                let reason = mapping.state_transition_reason().unwrap_or("Lambda does not say why");
-                Finding::problem(
-                    what,
-                    format!("it is {state} ({reason}): records wait, and are lost when the stream forgets them"),
-                )
-                .or("enable it in Lambda's console, or deploy the stack again")
-            }
-        });
+        let reason = mapping.state_transition_reason().unwrap_or("Lambda does not say why");
+        report.add(judged(what, state, last, reason));
+    }
+}
+
+/// Of what Lambda says of a mapping: its state, what came of its last batch, and why it is in that state.
+fn judged(what: String, state: &str, last: &str, reason: &str) -> Finding {
+    const WAITS: &str = "records wait, and are lost when their stream forgets them";
+    match (state, last) {
+        ("Enabled" | "Updating" | "Creating" | "Enabling", "") => Finding::ok(what, "enabled"),
+        ("Enabled" | "Updating" | "Creating" | "Enabling", last) if FINE.contains(&last) => Finding::ok(what, last),
+        ("Enabled" | "Updating" | "Creating" | "Enabling", last) => {
+            Finding::problem(what, format!("{last}: {WAITS}")).or("see the function above, and its log")
+        }
+        (state, _) => Finding::problem(what, format!("it is {state} ({reason}): {WAITS}"))
+            .or("enable it in Lambda's console, or deploy the stack again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::*;
+
+    #[test]
+    fn what_lambda_says_of_mappings_is_understood() {
+        for (state, last, level) in [
+            ("Enabled", "OK", Level::Ok),
+            ("Enabled", "No records processed", Level::Ok),
+            ("Enabled", "", Level::Ok),
+            ("Enabled", "PROBLEM: Function call failed", Level::Problem),
+            ("Disabled", "OK", Level::Problem),
+            ("Disabling", "", Level::Problem),
+        ] {
+            let found = judged("mapping".to_owned(), state, last, "USER_INITIATED");
+            assert_eq!(found.level, level, "{state} {last}: {found:?}");
+            assert!(found.level == Level::Ok || found.way_out.is_some() && found.said.contains("lost"), "{found:?}");
+        }
     }
 }

@@ -5,11 +5,13 @@
 
 mod herald;
 
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_sdk_sns::config::Config;
 use aws_sdk_sns::config::timeout::TimeoutConfig;
+use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};
 use weir_delivery::Failure;
 use weir_ledger::Store;
 
@@ -40,31 +42,51 @@ pub trait Publisher: Send + Sync {
 /// A topic that is slow must not take the function's time from its work: without this, a batch whose job had failed ran out of it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// And after it was not heard, nothing is published for so long: a batch may have a hundred failures to tell of.
+const REST: Duration = Duration::from_secs(60);
+
 /// An SNS topic.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Topic {
     client: aws_sdk_sns::Client,
     arn: String,
+    unheard: Mutex<Option<Instant>>,
 }
 
 impl Topic {
     /// By its ARN.
     pub fn new(client: aws_sdk_sns::Client, arn: impl Into<String>) -> Self {
-        Self { client, arn: arn.into() }
+        Self { client, arn: arn.into(), unheard: Mutex::default() }
+    }
+
+    fn unheard(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Publisher for Topic {
     async fn publish(&self, subject: &str, text: &str) -> Result<(), Failure> {
-        use aws_sdk_sns::error::ProvideErrorMetadata;
+        let ago = self.unheard().map(|at| at.elapsed()).filter(|ago| *ago < REST);
+        if let Some(ago) = ago {
+            let reason = format!(
+                "{} was not heard {} s ago, and is left alone for {} s",
+                self.arn,
+                ago.as_secs(),
+                REST.as_secs()
+            );
+            return Err(Failure::passing("NotPublished", reason));
+        }
         let hurried = TimeoutConfig::builder().operation_timeout(PATIENCE).build();
         let publish = self.client.publish().topic_arn(&self.arn).subject(subject).message(text).customize();
         let sent = publish.config_override(Config::builder().timeout_config(hurried)).send().await;
+        *self.unheard() = sent.is_err().then(Instant::now);
         sent.map(|_| ()).map_err(|error| {
             let status = error.raw_response().map(|response| response.status().as_u16());
-            let late = || format!("no answer came within {} s", PATIENCE.as_secs());
-            let said = error.message().map_or_else(late, str::to_owned);
+            let said = match (&error, error.message()) {
+                (SdkError::TimeoutError(_), _) => format!("no answer came within {} s", PATIENCE.as_secs()),
+                (_, said) => said.unwrap_or("no answer came").to_owned(),
+            };
             Failure::aws(error.code(), status, format!("publish to {}: {said}", self.arn))
         })
     }
@@ -126,7 +148,6 @@ fn text(notice: &Notice) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
     use weir_ledger::MemoryStore;
 
     struct Broken;

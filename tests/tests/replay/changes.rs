@@ -11,7 +11,7 @@ use weir_tests::kafka::{own_database, own_ledger};
 use weir_tests::sam::By;
 use weir_tests::{Failed, Stack, aws};
 
-use crate::{event, own_bucket};
+use crate::{event, names, own_bucket};
 
 pub(crate) async fn every_event(by: By) -> Result<(), Failed> {
     let stack = Stack::open(&format!("replay-changes-{by}")).await?;
@@ -32,7 +32,10 @@ pub(crate) async fn every_event(by: By) -> Result<(), Failed> {
     let Some(commit) = stack.run(by, CDC_COMMIT, &own).await? else { return Ok(()) };
     let event = |name: &str| event("cdc", &format!("{name}.json"));
     let minute = Duration::from_secs(60);
-    for name in ["dms-load", "dms-changes", "empty-batch", "debezium", "poison-in-the-middle", "other-tables"] {
+    let batches = ["dms-load", "dms-changes", "empty-batch", "debezium", "poison-in-the-middle", "other-tables"];
+    let known = batches.iter().chain(&["commit", "not-ours"]).map(|name| format!("{name}.json")).collect();
+    assert_eq!(names("cdc")?, known, "a file is untold or gone");
+    for name in batches {
         for _ in 0..2 {
             assert_eq!(stage.invoke(&event(name)?, minute).await?, failures(&[]), "{name}");
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::worlds::{stacks, template};
 
 /// What is billed by the hour, used or not.
-const COSTLY: [&str; 9] = [
+const COSTLY: [&str; 10] = [
+    "AWS::CloudWatch::Dashboard",
     "AWS::MSK::ServerlessCluster",
     "AWS::OpenSearchService::Domain",
     "AWS::DMS::ReplicationConfig",
@@ -18,9 +19,8 @@ const COSTLY: [&str; 9] = [
 ];
 
 /// What is billed by use alone, or for nothing.
-const FREE_WHILE_IDLE: [&str; 27] = [
+const FREE_WHILE_IDLE: [&str; 26] = [
     "AWS::CloudWatch::Alarm",
-    "AWS::CloudWatch::Dashboard",
     "AWS::DMS::Endpoint",
     "AWS::DMS::ReplicationSubnetGroup",
     "AWS::DynamoDB::Table",

@@ -5,6 +5,7 @@
 
 mod alarms;
 mod costs;
+mod dashboard;
 mod glibc;
 mod mappings;
 mod permissions;

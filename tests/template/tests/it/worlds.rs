@@ -36,6 +36,7 @@ pub(crate) const WORLDS: [(&str, &[(&str, &str)]); 5] = [
             ("SearchSecurityGroupIds", "sg-1"),
             ("SearchTrips", "true"),
             ("CreateStudio", "notes"),
+            ("CreateDashboard", "true"),
             ("AlertEmail", "data@example.com"),
         ],
     ),

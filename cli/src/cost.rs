@@ -1,0 +1,187 @@
+//! `weir cost`: what a stack costs a month, from what the benches measured and what AWS asks.
+
+mod bill;
+mod data;
+
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::json;
+
+pub(crate) use self::bill::{CALL_MS, SHARD_BYTES, SHARD_RECORDS, batch_of};
+use self::bill::{Line, bill, others};
+pub(crate) use self::data::Measured;
+use self::data::Prices;
+use crate::Stop;
+use crate::out::say;
+
+/// What a stack costs a month that is asked to do so much. Without anything it is idle.
+///
+/// Numbers may be written as 500, 20k, 1.5M, 2G. Not in it: what you keep on S3 (about $0.023 a GB and month), your Kafka or database, DMS,
+/// OpenSearch, Redshift, data transfer, taxes; and the free tier.
+#[derive(Args)]
+pub(crate) struct Cost {
+    #[command(flatten)]
+    load: Load,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How telemetry comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Source {
+    /// Put to Firehose.
+    Direct,
+    /// By the stack's on-demand Kinesis stream.
+    Kinesis,
+}
+
+/// What processors it runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Architecture {
+    #[value(name = "x86_64")]
+    X86,
+    Arm64,
+}
+
+/// What a stack is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Load {
+    /// Small jobs a day, by the command stream.
+    #[arg(long, default_value = "0", value_parser = number)]
+    pub(crate) jobs: f64,
+    /// Bytes of a job's input.
+    #[arg(long, default_value = "1M", value_parser = job_bytes)]
+    pub(crate) job_bytes: f64,
+    /// Telemetry events a day.
+    #[arg(long, default_value = "0", value_parser = number)]
+    pub(crate) events_per_day: f64,
+    /// Bytes of an event of any kind.
+    #[arg(long, default_value = "500", value_parser = one_or_more)]
+    pub(crate) bytes: f64,
+    /// Events that are sent as one record: packed documents, KPL aggregates (`weir produce`). Firehose asks for 5 KB a record at least.
+    #[arg(long, default_value = "1", value_parser = one_or_more)]
+    pub(crate) events_per_record: f64,
+    /// How they come.
+    #[arg(long, default_value = "direct")]
+    pub(crate) source: Source,
+    /// Live statistics of them, by windows of a minute (`AnalyticsWindowSeconds`).
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// Events a day that come by Kafka.
+    #[arg(long, default_value = "0", value_parser = number)]
+    pub(crate) kafka_events_per_day: f64,
+    /// Changes of database tables a day, committed every minute into one table of a million rows.
+    #[arg(long, default_value = "0", value_parser = number)]
+    pub(crate) changes_per_day: f64,
+    /// Bytes a day that land for batch runs on Spark, off-peak.
+    #[arg(long, default_value = "0", value_parser = number)]
+    pub(crate) batch_bytes_per_day: f64,
+    /// Batch runs a day.
+    #[arg(long, default_value = "1", value_parser = one_or_more)]
+    pub(crate) batch_runs_per_day: f64,
+    /// The parameter of that name.
+    #[arg(long, default_value = "x86_64")]
+    pub(crate) architecture: Architecture,
+}
+
+/// `1.5M` and the like.
+pub(crate) fn number(text: &str) -> Result<f64, String> {
+    let wrong = || format!("`{text}` is no number such as 500, 20k, 1.5M or 2G");
+    let (digits, times) = match text.to_ascii_lowercase().trim_end_matches('b').strip_suffix(['k', 'm', 'g', 't']) {
+        None => (text.trim_end_matches(['b', 'B']).len(), 1.0),
+        Some(digits) => {
+            let times = match text.as_bytes().get(digits.len()).map(u8::to_ascii_lowercase) {
+                Some(b'k') => 1e3,
+                Some(b'm') => 1e6,
+                Some(b'g') => 1e9,
+                _ => 1e12,
+            };
+            (digits.len(), times)
+        }
+    };
+    let value: f64 = text.get(..digits).ok_or_else(wrong)?.parse().map_err(|_| wrong())?;
+    if value >= 0.0 && value * times <= MOST { Ok(value * times) } else { Err(wrong()) }
+}
+
+/// More than anybody has of anything here.
+const MOST: f64 = 1e18;
+
+/// The same, and not less than one.
+pub(crate) fn one_or_more(text: &str) -> Result<f64, String> {
+    number(text).and_then(|value| if value >= 1.0 { Ok(value) } else { Err(format!("`{text}` is less than 1")) })
+}
+
+/// Bytes of a job that the stream's own function does.
+fn job_bytes(text: &str) -> Result<f64, String> {
+    match number(text)? {
+        bytes if bytes > 150e6 => Err(format!(
+            "`{text}`: jobs of more than 150 MB are the worker's or Spark's, which this bill does not know"
+        )),
+        bytes => Ok(bytes),
+    }
+}
+
+/// As a bill says it.
+fn dollars(amount: f64) -> String {
+    if amount > 0.0 && amount < 0.005 { "< 0.01".to_owned() } else { format!("{amount:.2}") }
+}
+
+impl Cost {
+    pub(crate) fn run(&self) -> Result<(), Stop> {
+        let broken = |error: String| Stop(3, error);
+        let (prices, measured) = (Prices::known().map_err(broken)?, Measured::known().map_err(broken)?);
+        let lines = bill(&self.load, &prices, &measured);
+        let total: f64 = lines.iter().map(|line| line.dollars).sum();
+        let others = others(&prices);
+        if self.json {
+            say!(
+                "{}",
+                json!({
+                    "region": prices.region, "prices_of": prices.on, "measured_on": measured.days(), "month_dollars": total,
+                    "lines": lines, "others_at_their_least": others,
+                })
+            );
+            return Ok(());
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(["PART", "WHAT", "$ A MONTH"]);
+        for Line { part, what, dollars: amount } in &lines {
+            table.add_row([(*part).to_owned(), what.clone(), dollars(*amount)]);
+        }
+        table.add_row(["all".to_owned(), String::new(), dollars(total)]);
+        if let Some(column) = table.column_mut(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        say!("{table}");
+        say!("\nBeside it, what runs all the time, when nothing comes:");
+        for Line { what, dollars: amount, .. } in &others {
+            say!("  {what}: {}", dollars(*amount));
+        }
+        say!(
+            "\n{}, prices of {}, measured {}. Not in it: what you keep on S3, your Kafka or database, DMS,",
+            prices.region,
+            prices.on,
+            measured.days()
+        );
+        say!("OpenSearch, Redshift, data transfer, taxes, the free tier. It has not been compared with a bill.");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_as_people_write_them() {
+        for (text, value) in
+            [("0", 0.0), ("500", 500.0), ("20k", 20e3), ("1.5M", 1.5e6), ("2GB", 2e9), ("3tb", 3e12), ("7B", 7.0)]
+        {
+            assert_eq!(number(text), Ok(value), "{text}");
+        }
+        for text in ["", "k", "-1", "1e", "many", "1.5X", "NaN", "inf", "ü", "1e308T"] {
+            assert!(number(text).is_err_and(|said| said.contains(text)), "{text}");
+        }
+    }
+}

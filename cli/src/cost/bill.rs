@@ -1,0 +1,380 @@
+//! The bill, line by line.
+
+use serde::Serialize;
+
+use super::data::{Calls, Measured, Prices};
+use super::{Architecture, Load, Source};
+
+const HOURS: f64 = 730.0;
+const DAYS: f64 = HOURS / 24.0;
+const SECONDS: f64 = HOURS * 3600.0;
+const GB: f64 = 1e9;
+
+/// MB of a Lambda that are one vCPU: what is counted in CPU time costs that much memory, whatever the function has.
+const VCPU_MB: f64 = 1769.0;
+
+/// Taken to be so: what a call of S3 or DynamoDB takes from a Lambda. The local AWS of the benches answers in one or two.
+pub(crate) const CALL_MS: f64 = 15.0;
+
+/// Taken to be so: what one invocation writes into its log, Lambda's own lines included.
+const LOG_BYTES: f64 = 2_000.0;
+
+/// Of which a sweep that finds nothing writes so much: Lambda's own.
+const SWEEP_LOG: f64 = 0.2;
+
+/// Taken to be so: a write goes to the ledger and to both of its indexes, and is of 1 KB.
+const WRITES: f64 = 3.0;
+
+/// Metrics that a function says while nothing is wrong (its said.rs or event.rs); of `analytics`, those of trips, too.
+const METRICS: [(&str, f64); 6] = [
+    ("realtime", 9.0),
+    ("transform", 9.0),
+    ("ingest", 11.0),
+    ("cdc", 22.0),
+    ("analytics", 21.0),
+    ("orchestrator", 4.0),
+];
+
+/// Alarms, by the condition that makes them (a test compares them with template.yaml).
+const ALARMS: [(&str, f64); 4] = [("", 9.0), ("HasKafka", 7.0), ("HasChanges", 10.0), ("HasAnalytics", 3.0)];
+
+/// Firehose hands so much on at a time, or what came in a minute; it writes a file of so much, or of so long: the template's defaults.
+const TRANSFORM_BYTES: f64 = 1e6;
+const TRANSFORM_SECONDS: f64 = 60.0;
+const FILE_SECONDS: f64 = 300.0;
+const FILE_BYTES: f64 = 128e6;
+
+/// A shard takes in so much a second (Kinesis developer guide, "Quotas and limits").
+pub(crate) const SHARD_RECORDS: f64 = 1_000.0;
+pub(crate) const SHARD_BYTES: f64 = 1e6;
+
+/// How many shards a rate asks for, if it were even.
+fn shards(records: f64, bytes: f64) -> f64 {
+    (records / SHARD_RECORDS).max(records * bytes / SHARD_BYTES).ceil().max(1.0)
+}
+
+/// Records of a batch at most: the template's 10,000, or 6 MB of Lambda's JSON with what stands around each.
+pub(crate) fn batch_of(bytes: f64) -> f64 {
+    (6e6 / (bytes * 4.0 / 3.0 + 150.0)).clamp(1.0, 10_000.0).floor()
+}
+
+/// A line of the bill.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Line {
+    pub(crate) part: &'static str,
+    /// What it is for, with its quantity.
+    pub(crate) what: String,
+    /// A month.
+    pub(crate) dollars: f64,
+}
+
+/// Prices of what invocations do.
+struct Work<'a> {
+    prices: &'a Prices,
+    gb_second: f64,
+}
+
+impl Work<'_> {
+    /// So many invocations, each of so many milliseconds in so much memory.
+    fn lambda(&self, invocations: f64, ms: f64, mb: f64) -> f64 {
+        invocations * (self.prices.lambda.request + ms / 1000.0 * mb / 1024.0 * self.gb_second)
+    }
+
+    fn calls(&self, s3: Calls, ledger: f64) -> f64 {
+        s3.puts * self.prices.s3.put + s3.gets * self.prices.s3.get + ledger * WRITES * self.prices.dynamodb.write
+    }
+
+    fn logs(&self, invocations: f64) -> f64 {
+        invocations * LOG_BYTES / GB * self.prices.cloudwatch.log_gb
+    }
+}
+
+fn of(all: &[(&str, f64)], name: &str) -> f64 {
+    all.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, number)| *number)
+}
+
+/// What it costs a month.
+pub(crate) fn bill(load: &Load, prices: &Prices, measured: &Measured) -> Vec<Line> {
+    let gb_second = match load.architecture {
+        Architecture::X86 => prices.lambda.gb_second_x86_64,
+        Architecture::Arm64 => prices.lambda.gb_second_arm64,
+    };
+    let work = Work { prices, gb_second };
+    let mut lines = Vec::new();
+    idle(&work, load, &mut lines);
+    jobs(&work, load, measured, &mut lines);
+    telemetry(&work, load, measured, &mut lines);
+    kafka(&work, load, measured, &mut lines);
+    changes(&work, load, measured, &mut lines);
+    batch(&work, load, measured, &mut lines);
+    lines
+}
+
+fn idle(work: &Work<'_>, load: &Load, lines: &mut Vec<Line>) {
+    let mut add = |what: String, dollars: f64| lines.push(Line { part: "always", what, dollars });
+    let prices = work.prices;
+    if load.jobs / 86_400.0 > SHARD_RECORDS {
+        let gb = load.jobs * DAYS * 1e3 / GB;
+        let moved = gb * (prices.kinesis.on_demand_gb_in + prices.kinesis.on_demand_gb_out);
+        add("command stream, on demand".to_owned(), HOURS * prices.kinesis.on_demand_hour + moved);
+    } else {
+        add("command stream, one shard".to_owned(), HOURS * prices.kinesis.shard_hour);
+    }
+    let (minute, five, quarter) = (SECONDS / 60.0, SECONDS / 300.0, SECONDS / 900.0);
+    let swept = |times: f64, mb: f64| work.lambda(times, 2.0 * CALL_MS, mb) + work.logs(times) * SWEEP_LOG;
+    let mut sweeps = swept(minute, VCPU_MB) + swept(five, 512.0);
+    let mut alarms = of(&ALARMS, "");
+    if load.kafka_events_per_day > 0.0 {
+        sweeps += swept(five, VCPU_MB) + swept(quarter, VCPU_MB);
+        alarms += of(&ALARMS, "HasKafka");
+    }
+    if load.changes_per_day > 0.0 {
+        sweeps += swept(minute, VCPU_MB);
+        alarms += of(&ALARMS, "HasChanges");
+    }
+    if load.live {
+        alarms += of(&ALARMS, "HasAnalytics");
+    }
+    add("sweeps, by schedule".to_owned(), sweeps);
+    add(format!("{alarms} alarms"), alarms * prices.cloudwatch.alarm);
+}
+
+fn jobs(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<Line>) {
+    let jobs = load.jobs * DAYS;
+    if jobs == 0.0 {
+        return;
+    }
+    let mut add = |what: String, dollars: f64| lines.push(Line { part: "jobs", what, dollars });
+    let Calls { puts, gets } = measured.job_s3;
+    let calls = puts + gets + measured.job_ledger_calls;
+    let ms = measured.job_ms + calls * CALL_MS + load.job_bytes / 1e6 / measured.clean_mb_s * 1000.0;
+    add("records on the stream".to_owned(), jobs * work.prices.kinesis.put_unit);
+    add(format!("Lambda, {ms:.0} ms a job"), work.lambda(jobs, ms, VCPU_MB));
+    let s3 = Calls { puts: puts * jobs, gets: gets * jobs };
+    add(format!("{calls:.1} calls of S3 and DynamoDB a job"), work.calls(s3, measured.job_ledger_calls * jobs));
+    observed(work, "realtime", jobs, &mut add);
+}
+
+/// Logs, and metrics while there is something to say in every hour.
+fn observed(work: &Work<'_>, function: &str, invocations: f64, add: &mut impl FnMut(String, f64)) {
+    let metrics = of(&METRICS, function);
+    let hours = (invocations / HOURS).min(1.0);
+    add(
+        format!("logs and {metrics} metrics"),
+        work.logs(invocations) + metrics * hours * work.prices.cloudwatch.metric,
+    );
+}
+
+fn telemetry(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<Line>) {
+    let events = load.events_per_day * DAYS;
+    let on_demand = load.source == Source::Kinesis || load.live;
+    let mut add = |what: String, dollars: f64| lines.push(Line { part: "telemetry", what, dollars });
+    let prices = work.prices;
+    let records = events / load.events_per_record;
+    let gb = events * load.bytes / GB;
+    if on_demand {
+        let readers = if load.live { 2.0 } else { 1.0 };
+        // In steps of 1 KB a record.
+        let in_gb = records * (load.bytes * load.events_per_record / 1e3).ceil() * 1e3 / GB;
+        let dollars = HOURS * prices.kinesis.on_demand_hour
+            + in_gb * prices.kinesis.on_demand_gb_in
+            + in_gb * readers * prices.kinesis.on_demand_gb_out;
+        add(format!("stream, on demand, {in_gb:.1} GB"), dollars);
+    }
+    if events == 0.0 {
+        return;
+    }
+    let billed = records * (load.bytes * load.events_per_record / 5e3).ceil() * 5e3 / GB;
+    let dollars = billed * (prices.firehose.gb + prices.firehose.conversion_gb);
+    add(format!("Firehose, Parquet; {gb:.1} GB, billed as {billed:.1}"), dollars);
+    // Seconds a record, by its size: through what was measured of two.
+    let (small, large) = (1.0 / measured.transform_small_s, 1.0 / measured.transform_large_s);
+    let cpu = events * (small + (large - small) * (load.bytes - 200.0) / 800.0).max(small / 2.0);
+    let invocations = (gb * GB / TRANSFORM_BYTES).max(records.min(SECONDS / TRANSFORM_SECONDS));
+    add(
+        format!("transformation, {invocations:.0} calls"),
+        work.lambda(invocations, cpu / invocations * 1000.0, VCPU_MB),
+    );
+    let files = (gb * GB / FILE_BYTES).max(records.min(SECONDS / FILE_SECONDS));
+    add(format!("{files:.0} files"), files * prices.s3.put);
+    observed(work, "transform", invocations, &mut add);
+    if load.live {
+        // An on-demand stream begins with four.
+        let shards = shards(records / SECONDS, load.bytes * load.events_per_record).max(4.0);
+        // Gathered for a second.
+        let batches = (events / batch_of(load.bytes)).max(records.min(SECONDS * shards));
+        let cpu = events / measured.live_s;
+        let live = work.lambda(batches, cpu / batches * 1000.0, VCPU_MB) + shards * measured.windows_month_dollars;
+        add(format!("live statistics of {shards:.0} shards"), live);
+        observed(work, "analytics", batches, &mut add);
+    }
+}
+
+fn kafka(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<Line>) {
+    let events = load.kafka_events_per_day * DAYS;
+    if events == 0.0 {
+        return;
+    }
+    let mut add = |what: String, dollars: f64| lines.push(Line { part: "kafka", what, dollars });
+    let batches = (events / batch_of(load.bytes)).max(events.min(SECONDS / 60.0));
+    let Calls { puts, gets } = measured.ingest_s3;
+    let calls = puts + gets + measured.ingest_ledger_calls;
+    let ms = events / measured.ingest_s / batches * 1000.0 + calls * CALL_MS;
+    add(format!("Lambda, {batches:.0} batches of {ms:.0} ms"), work.lambda(batches, ms, VCPU_MB));
+    let s3 = Calls { puts: puts * batches, gets: gets * batches };
+    add(format!("{calls:.1} calls of S3 and DynamoDB a batch"), work.calls(s3, measured.ingest_ledger_calls * batches));
+    observed(work, "ingest", batches, &mut add);
+}
+
+fn changes(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<Line>) {
+    let changes = load.changes_per_day * DAYS;
+    if changes == 0.0 {
+        return;
+    }
+    let mut add = |what: String, dollars: f64| lines.push(Line { part: "changes", what, dollars });
+    let prices = work.prices;
+    let shards = shards(changes / SECONDS, load.bytes);
+    let batches = changes.min((SECONDS / 5.0 * shards).max(changes / batch_of(load.bytes)));
+    let puts = changes * (load.bytes / 25e3).ceil() * prices.kinesis.put_unit;
+    add(format!("stream of {shards} shards"), shards * HOURS * prices.kinesis.shard_hour + puts);
+    let ms = changes / measured.stage_s / batches * 1000.0 + 3.0 * CALL_MS;
+    let calls = Calls { puts: batches, gets: 0.0 };
+    add(format!("staging, {batches:.0} batches"), work.lambda(batches, ms, VCPU_MB) + work.calls(calls, batches * 2.0));
+    let commits = changes.min(SECONDS / 60.0);
+    let Calls { puts, gets } = measured.commit_s3;
+    // Measured of a thousand changes; of more, taken to take as much longer.
+    let larger = (changes / commits / 1000.0).max(1.0);
+    let ms = larger * measured.commit_seconds * 1000.0 + (puts + gets + measured.commit_ledger_calls) * CALL_MS;
+    let calls =
+        work.calls(Calls { puts: puts * commits, gets: gets * commits }, measured.commit_ledger_calls * commits);
+    add(format!("{commits:.0} commits of {ms:.0} ms"), work.lambda(commits, ms, VCPU_MB) + calls);
+    observed(work, "cdc", batches + commits, &mut add);
+}
+
+fn batch(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<Line>) {
+    let (bytes, runs) = (load.batch_bytes_per_day * DAYS, load.batch_runs_per_day * DAYS);
+    if bytes == 0.0 || runs == 0.0 {
+        return;
+    }
+    // Two workers of a DPU, 4 vCPUs, each; the one that drives does no work. A run is billed for a minute at least.
+    let seconds = bytes / load.bytes / (measured.spark_s * 2.0);
+    let billed = seconds.max(runs * 60.0);
+    let what = format!("{runs:.0} runs of {:.0} s on two workers, off-peak (Flex)", billed / runs);
+    let dollars = billed / 3600.0 * 2.0 * work.prices.glue.flex_dpu_hour;
+    lines.push(Line { part: "batch", what, dollars });
+    let metrics = of(&METRICS, "orchestrator") * (runs / HOURS).min(1.0) * work.prices.cloudwatch.metric;
+    lines.push(Line { part: "batch", what: "logs and 4 metrics".to_owned(), dollars: work.logs(runs * 5.0) + metrics });
+}
+
+/// What others cost that run all the time, at their least.
+pub(crate) fn others(prices: &Prices) -> Vec<Line> {
+    let glue = |workers: &str, dpus: f64| Line {
+        part: "glue",
+        what: format!("AWS Glue streaming, 2 x {workers}"),
+        dollars: HOURS * 2.0 * dpus * prices.glue.dpu_hour,
+    };
+    // One KPU that works, one that orchestrates, and the storage of the first.
+    let flink = HOURS * 2.0 * prices.flink.kpu_hour + 50.0 * prices.flink.storage_gb;
+    let flink = Line { part: "flink", what: "Managed Service for Apache Flink, 1 KPU".to_owned(), dollars: flink };
+    vec![glue("G.1X", 1.0), glue("G.025X", 0.25), flink]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+    fn nothing() -> Load {
+        Load {
+            jobs: 0.0,
+            job_bytes: 1e6,
+            events_per_day: 0.0,
+            bytes: 500.0,
+            events_per_record: 1.0,
+            source: Source::Direct,
+            live: false,
+            kafka_events_per_day: 0.0,
+            changes_per_day: 0.0,
+            batch_bytes_per_day: 0.0,
+            batch_runs_per_day: 1.0,
+            architecture: Architecture::X86,
+        }
+    }
+
+    fn lines(load: &Load) -> Vec<Line> {
+        bill(load, &Prices::known().unwrap(), &Measured::known().unwrap())
+    }
+
+    fn total(load: &Load) -> f64 {
+        lines(load).iter().map(|line| line.dollars).sum()
+    }
+
+    #[test]
+    fn alarms_are_the_templates() {
+        let template = std::fs::read_to_string(Path::new(ROOT).join("template.yaml")).unwrap();
+        let mut found: BTreeMap<&str, f64> = BTreeMap::new();
+        for (at, _) in template.match_indices("Type: AWS::CloudWatch::Alarm") {
+            let rest = template[at..].lines().skip(1).take_while(|line| line.starts_with("    "));
+            let condition = rest.filter_map(|line| line.strip_prefix("    Condition: ")).next().unwrap_or_default();
+            *found.entry(condition).or_default() += 1.0;
+        }
+        // OpenSearch's are no part of the bill, nor is OpenSearch.
+        found.remove("HasSearch");
+        assert_eq!(found, BTreeMap::from(ALARMS));
+    }
+
+    #[test]
+    fn an_idle_stack_is_its_shard_its_sweeps_and_its_alarms() {
+        let lines = lines(&nothing());
+        assert!(lines.iter().all(|line| line.part == "always"), "{lines:#?}");
+        assert_eq!(lines.iter().map(|line| (line.dollars * 100.0).round()).collect::<Vec<_>>(), [1095.0, 6.0, 90.0]);
+    }
+
+    /// By hand: 30.4 million events of 500 B, each a record of its own of 5 KB, at 4.7 cents a GB.
+    #[test]
+    fn firehose_asks_for_five_kilobytes_a_record() {
+        let one = Load { events_per_day: 1e6, ..nothing() };
+        let packed = Load { events_per_record: 10.0, ..one.clone() };
+        let firehose = |load: &Load| {
+            let all = lines(load);
+            all.iter()
+                .filter(|line| line.what.starts_with("Firehose"))
+                .map(|line| (line.dollars * 100.0).round())
+                .sum::<f64>()
+        };
+        assert_eq!((firehose(&one), firehose(&packed)), (715.0, 71.0));
+    }
+
+    proptest! {
+        #[test]
+        fn more_never_costs_less(
+            jobs in 0.0..1e7, events in 0.0..1e10, bytes in 50.0..5_000.0, kafka in 0.0..1e9, changes in 0.0..1e8, landed in 0.0..1e13,
+            live: bool, more in 1.0..100.0,
+        ) {
+            let load = Load {
+                jobs, events_per_day: events, bytes, kafka_events_per_day: kafka, changes_per_day: changes, batch_bytes_per_day: landed, live,
+                ..nothing()
+            };
+            let base = total(&load);
+            prop_assert!(base.is_finite() && base >= total(&nothing()));
+            for grown in [
+                Load { jobs: jobs * more, ..load.clone() },
+                Load { events_per_day: events * more, ..load.clone() },
+                Load { kafka_events_per_day: kafka * more, ..load.clone() },
+                Load { changes_per_day: changes * more, ..load.clone() },
+                Load { batch_bytes_per_day: landed * more, ..load.clone() },
+                Load { live: true, ..load.clone() },
+            ] {
+                prop_assert!(total(&grown) >= base - 1e-6, "{} of {grown:?}, {base} of {load:?}", total(&grown));
+            }
+            let arm = total(&Load { architecture: Architecture::Arm64, ..load });
+            prop_assert!(arm <= base, "{} and {}", arm, base);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What is reckoned with: AWS' prices on a day, and what `make bench` measured.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+/// What AWS asks (prices.toml), in dollars.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Prices {
+    pub(crate) region: String,
+    pub(crate) on: String,
+    pub(crate) lambda: Lambda,
+    pub(crate) kinesis: Kinesis,
+    pub(crate) firehose: Firehose,
+    pub(crate) s3: S3,
+    pub(crate) dynamodb: DynamoDb,
+    pub(crate) cloudwatch: CloudWatch,
+    pub(crate) glue: Glue,
+    pub(crate) flink: Flink,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Lambda {
+    pub(crate) request: f64,
+    pub(crate) gb_second_x86_64: f64,
+    pub(crate) gb_second_arm64: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kinesis {
+    pub(crate) shard_hour: f64,
+    pub(crate) put_unit: f64,
+    pub(crate) on_demand_hour: f64,
+    pub(crate) on_demand_gb_in: f64,
+    pub(crate) on_demand_gb_out: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Firehose {
+    pub(crate) gb: f64,
+    pub(crate) conversion_gb: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct S3 {
+    pub(crate) put: f64,
+    pub(crate) get: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DynamoDb {
+    pub(crate) write: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CloudWatch {
+    pub(crate) metric: f64,
+    pub(crate) alarm: f64,
+    pub(crate) log_gb: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Glue {
+    pub(crate) dpu_hour: f64,
+    pub(crate) flex_dpu_hour: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Flink {
+    pub(crate) kpu_hour: f64,
+    pub(crate) storage_gb: f64,
+}
+
+impl Prices {
+    pub(crate) fn known() -> Result<Self, String> {
+        toml::from_str(include_str!("prices.toml")).map_err(|error| format!("prices.toml: {error}"))
+    }
+}
+
+/// One measure, as `make bench` keeps it in measured.json.
+#[derive(Debug, Deserialize)]
+struct Measure {
+    value: f64,
+    on: String,
+}
+
+/// What `make bench` measured: of the release build, on one core; the network is not in it.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    days: BTreeSet<String>,
+    pub(crate) job_ms: f64,
+    pub(crate) job_s3: Calls,
+    pub(crate) job_ledger_calls: f64,
+    pub(crate) clean_mb_s: f64,
+    /// Records of 200 B a second.
+    pub(crate) transform_small_s: f64,
+    /// Records of 1,000 B a second.
+    pub(crate) transform_large_s: f64,
+    pub(crate) ingest_s: f64,
+    pub(crate) ingest_s3: Calls,
+    pub(crate) ingest_ledger_calls: f64,
+    pub(crate) stage_s: f64,
+    pub(crate) commit_seconds: f64,
+    pub(crate) commit_s3: Calls,
+    pub(crate) commit_ledger_calls: f64,
+    pub(crate) live_s: f64,
+    pub(crate) windows_month_dollars: f64,
+    /// Rows of page logs a second on two cores.
+    pub(crate) spark_s: f64,
+}
+
+/// Calls of S3, by what they cost alike.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Calls {
+    /// PUT, COPY, LIST.
+    pub(crate) puts: f64,
+    /// GET, HEAD.
+    pub(crate) gets: f64,
+}
+
+impl Measured {
+    pub(crate) fn known() -> Result<Self, String> {
+        let all: BTreeMap<String, Measure> =
+            serde_json::from_str(include_str!("measured.json")).map_err(|error| format!("measured.json: {error}"))?;
+        let of = |name: &str| {
+            all.get(name).map(|measure| measure.value).ok_or_else(|| format!("measured.json has no {name}"))
+        };
+        let calls = |part: &str| {
+            let of = |kind: &str| of(&format!("{part}_s3_{kind}"));
+            Ok::<_, String>(Calls { puts: of("puts")? + of("lists")?, gets: of("gets")? + of("heads")? })
+        };
+        let thousands = |name: &str| Ok::<_, String>(of(name)? * 1000.0);
+        Ok(Self {
+            days: all.values().map(|measure| measure.on.clone()).collect(),
+            job_ms: of("job_ms")?,
+            job_s3: calls("job")?,
+            job_ledger_calls: of("job_ledger_calls")?,
+            clean_mb_s: of("clean_mb_s_core")?,
+            transform_small_s: thousands("transform_small_k_s_core")?,
+            transform_large_s: thousands("transform_large_k_s_core")?,
+            ingest_s: thousands("ingest_k_s_core")?,
+            ingest_s3: calls("ingest")?,
+            ingest_ledger_calls: of("ingest_ledger_calls")?,
+            stage_s: thousands("stage_k_s_core")?,
+            commit_seconds: of("commit_s")?,
+            commit_s3: calls("commit")?,
+            commit_ledger_calls: of("commit_ledger_calls")?,
+            live_s: thousands("live_k_s_core")?,
+            windows_month_dollars: of("windows_month_dollars")?,
+            spark_s: of("spark_rows_s_two_cores")?,
+        })
+    }
+
+    /// When, from the first to the last.
+    pub(crate) fn days(&self) -> String {
+        match (self.days.first(), self.days.last()) {
+            (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
+            (day, _) => day.cloned().unwrap_or_default(),
+        }
+    }
+}
