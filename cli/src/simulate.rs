@@ -130,12 +130,12 @@ impl Simulate {
         }
         let full = world.service.of(world.batch);
         say!(
-            "{:?}: {} shards, {} batches of each at a time, of {} at most in {:.2} s: {:.0} records/s at most",
+            "{:?}, {} shard{}: {} batches of each at a time, of {} at most in {full:.2} s: {:.0} records/s at most",
             self.function,
-            world.shards,
+            self.shards,
+            if self.shards == 1 { "" } else { "s" },
             world.lanes,
             world.batch,
-            full,
             world.most()
         );
         let mut table = Table::new();
