@@ -7,17 +7,17 @@ use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
-pub(crate) use self::bill::{CALL_MS, SHARD_BYTES, SHARD_RECORDS, batch_of};
 use self::bill::{Line, bill, others};
-pub(crate) use self::data::Measured;
+pub(crate) use self::bill::{SHARD_BYTES, SHARD_RECORDS, batch_of};
 use self::data::Prices;
+pub(crate) use self::data::{CALL_MS, JOB_BATCH, JOB_LANES, Measured, Service};
 use crate::Stop;
 use crate::out::say;
 
 /// What a stack costs a month that is asked to do so much. Without anything it is idle.
 ///
-/// Numbers may be written as 500, 20k, 1.5M, 2G. Not in it: what you keep on S3 (about $0.023 a GB and month), your Kafka or database, DMS,
-/// OpenSearch, Redshift, data transfer, taxes; and the free tier.
+/// Numbers may be written as 500, 20k, 1.5M, 2G. Not in it: what you keep on S3 (about $0.023 a GB and month), what the ledger keeps (jobs of 90 days), pollers of
+/// Kafka (`KafkaPollers`), your Kafka or database, DMS, OpenSearch, Redshift, data transfer, taxes; and the free tier.
 #[derive(Args)]
 pub(crate) struct Cost {
     #[command(flatten)]
@@ -113,7 +113,7 @@ pub(crate) fn one_or_more(text: &str) -> Result<f64, String> {
 }
 
 /// Bytes of a job that the stream's own function does.
-fn job_bytes(text: &str) -> Result<f64, String> {
+pub(crate) fn job_bytes(text: &str) -> Result<f64, String> {
     match number(text)? {
         bytes if bytes > 150e6 => Err(format!(
             "`{text}`: jobs of more than 150 MB are the worker's or Spark's, which this bill does not know"
@@ -159,7 +159,7 @@ impl Cost {
             say!("  {what}: {}", dollars(*amount));
         }
         say!(
-            "\n{}, prices of {}, measured {}. Not in it: what you keep on S3, your Kafka or database, DMS,",
+            "\n{}, prices of {}, measured {}. Not in it: what S3 and the ledger keep, your Kafka or database and its pollers, DMS,",
             prices.region,
             prices.on,
             measured.days()

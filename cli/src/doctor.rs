@@ -2,6 +2,7 @@
 
 mod finding;
 mod functions;
+mod lag;
 mod probe;
 mod records;
 mod streams;
@@ -21,6 +22,9 @@ pub(crate) struct Doctor {
     /// Also send a job by the command stream, that copies a few bytes from and to `doctor/` in the stack's buckets, and wait until it is done.
     #[arg(long)]
     probe: bool,
+    /// A command that waits in the stream for longer than so many seconds is a problem.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    late: u64,
     /// What is as it should be, too.
     #[arg(long)]
     all: bool,
@@ -36,6 +40,7 @@ impl Doctor {
         let mut report = Report::new(self.json, self.all);
         // Before the functions are called: what is left, they take up.
         records::look(stack, &mut report).await;
+        lag::look(stack, self.late, &mut report).await;
         let there = functions::look(stack, &mut report).await;
         streams::look(stack, &there, &mut report).await;
         records::letters(stack, &mut report).await;

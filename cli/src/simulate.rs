@@ -4,11 +4,15 @@ mod model;
 
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
 use serde_json::json;
 
-use self::model::{Load, Moment, Service, World};
+use self::model::{Load, Moment, World};
 use crate::Stop;
-use crate::cost::{CALL_MS, Measured, SHARD_BYTES, SHARD_RECORDS, batch_of, number, one_or_more};
+use crate::cost::{
+    CALL_MS, JOB_BATCH, JOB_LANES, Measured, SHARD_BYTES, SHARD_RECORDS, Service, batch_of, job_bytes, number,
+    one_or_more,
+};
 use crate::out::say;
 
 /// How far a function lags behind in a spike, on paper, from measured service times.
@@ -45,9 +49,9 @@ pub(crate) struct Simulate {
     #[arg(long, default_value = "500", value_parser = one_or_more)]
     bytes: f64,
     /// Bytes of a job's input (realtime).
-    #[arg(long, default_value = "100k", value_parser = number)]
+    #[arg(long, default_value = "100k", value_parser = job_bytes)]
     job_bytes: f64,
-    /// One JSON object a moment.
+    /// Moments, an object a line, and one for all of it in the end.
     #[arg(long)]
     json: bool,
 }
@@ -66,8 +70,12 @@ fn share(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("`{text}` is not from 0 to 1")) }
 }
 
-/// Jobs of a batch that run at a time (`JobsAtOnce`).
-const JOBS_AT_ONCE: f64 = 8.0;
+/// What AWS says of an event poller of Kafka (Lambda developer guide, "Kafka event poller scaling modes"): of a provisioned one; taken to be
+/// that of the others, and each partition to have one.
+const POLLER_BYTES: f64 = 5e6;
+
+/// `RealtimeTimeoutSeconds`, and as long as the others may take at least.
+const TIMEOUT: f64 = 60.0;
 
 /// Rows that are shown.
 const SHOWN: usize = 24;
@@ -84,13 +92,11 @@ impl Simulate {
         // As template.yaml has them: lanes, batch, window, and what a shard takes in.
         let (lanes, batch, window, intake, service) = match self.function {
             Function::Realtime => {
-                let cpu = measured.job_ms / 1000.0 + self.job_bytes / 1e6 / measured.clean_mb_s;
-                let wait = calls(measured.job_s3.puts + measured.job_s3.gets, measured.job_ledger_calls);
-                (4, 100.0, 0.0, kinesis, Service { cpu, wait, at_once: JOBS_AT_ONCE })
+                (JOB_LANES, JOB_BATCH.min(batch_of(self.bytes)), 0.0, kinesis, measured.job(self.job_bytes))
             }
             Function::Ingest => {
                 let wait = calls(measured.ingest_s3.puts + measured.ingest_s3.gets, measured.ingest_ledger_calls);
-                (1, batch_of(self.bytes), 60.0, 1e12, batch_wide(1.0 / measured.ingest_s, wait))
+                (1, batch_of(self.bytes), 60.0, POLLER_BYTES / self.bytes, batch_wide(1.0 / measured.ingest_s, wait))
             }
             Function::Cdc => {
                 (1, batch_of(self.bytes), 5.0, kinesis, batch_wide(1.0 / measured.stage_s, calls(1.0, 2.0)))
@@ -112,13 +118,28 @@ impl Simulate {
 
     pub(crate) fn run(&self) -> Result<(), Stop> {
         let measured = Measured::known().map_err(|error| Stop(3, error))?;
+        if self.lanes.is_some() && self.function == Function::Ingest {
+            return Err(Stop(
+                2,
+                "--lanes is for streams of Kinesis: a partition of Kafka has one batch at a time".to_owned(),
+            ));
+        }
         let world = self.world(&measured);
+        let full = world.service.of(world.batch);
+        if full > TIMEOUT {
+            let reason = format!(
+                "a batch of {} takes {full:.0} s, longer than the function may ({TIMEOUT} s): it hands such jobs to the worker, which is not simulated; try smaller --job-bytes",
+                world.batch
+            );
+            return Err(Stop(2, reason));
+        }
         let load =
             Load { rate: self.rate, spike: self.spike.unwrap_or(self.rate * 10.0), from: 60.0, to: 60.0 + self.lasts };
         let until = f64::from(self.until);
         // Fine enough for what is shown, and done in a second.
         let moments = world.run(&load, until, (until / 50_000.0).max(0.02));
         let shown = moments.iter().step_by(moments.len().div_ceil(SHOWN).max(1));
+        let late = Late::of(&moments, &world);
         if self.json {
             for Moment { second, rate, outside, waiting, lag, done } in shown {
                 say!(
@@ -126,9 +147,9 @@ impl Simulate {
                     json!({"second": second, "rate": rate, "outside": outside, "waiting": waiting, "lag": lag, "done": done})
                 );
             }
+            say!("{}", json!({"records_per_second_at_most": world.most(), "lags": late}));
             return Ok(());
         }
-        let full = world.service.of(world.batch);
         say!(
             "{:?}, {} shard{}: {} batches of each at a time, of {} at most in {full:.2} s: {:.0} records/s at most",
             self.function,
@@ -153,7 +174,7 @@ impl Simulate {
             ]);
         }
         say!("{table}");
-        say!("{}", verdict(&moments, &world));
+        say!("{}", verdict(late.as_ref(), &world));
         say!(
             "(From service times measured {}, and {CALL_MS} ms a call of S3 or DynamoDB, which is taken to be so.)",
             measured.days()
@@ -162,22 +183,41 @@ impl Simulate {
     }
 }
 
+/// When something waited for long.
+#[derive(Serialize)]
+struct Late {
+    /// Seconds; nothing in `to`: until the end, and on.
+    from: f64,
+    to: Option<f64>,
+    lag_at_most: f64,
+    /// Whether the stream took in no more.
+    refused: bool,
+}
+
+impl Late {
+    fn of(moments: &[Moment], world: &World) -> Option<Self> {
+        let late: Vec<&Moment> = moments.iter().filter(|moment| moment.lag > world.window + LATE).collect();
+        let (first, last) = late.first().zip(late.last())?;
+        let is_over = moments.last().is_some_and(|moment| moment.second - last.second > 1.0);
+        Some(Self {
+            from: first.second,
+            to: is_over.then_some(last.second),
+            lag_at_most: late.iter().map(|moment| moment.lag).fold(0.0, f64::max),
+            refused: late.iter().any(|moment| moment.outside >= 1.0),
+        })
+    }
+}
+
 /// What a person wants to know of it.
-fn verdict(moments: &[Moment], world: &World) -> String {
-    let late: Vec<&Moment> = moments.iter().filter(|moment| moment.lag > world.window + LATE).collect();
-    let Some((first, last)) = late.first().zip(late.last()) else {
+fn verdict(late: Option<&Late>, world: &World) -> String {
+    let Some(Late { from, to, lag_at_most, refused }) = late else {
         return format!(
             "Nothing waits for more than {LATE} s (beside the {} s for which batches are gathered).",
             world.window
         );
     };
-    let most = late.iter().map(|moment| moment.lag).fold(0.0, f64::max);
-    let refused = if late.iter().any(|moment| moment.outside >= 1.0) {
-        " The stream takes in no more, and producers are throttled: more shards."
-    } else {
-        ""
-    };
-    let over = moments.last().is_some_and(|moment| moment.second - last.second > 1.0);
-    let end = if over { format!("to second {:.0}", last.second) } else { "to the end, and on".to_owned() };
-    format!("It lags from second {:.0} {end}, by {most:.0} s at most.{refused}", first.second)
+    let end = to.map_or_else(|| "to the end, and on".to_owned(), |second| format!("to second {second:.0}"));
+    let refused =
+        if *refused { " Its shards take in no more (producers are throttled) or pollers bring no more." } else { "" };
+    format!("It lags from second {from:.0} {end}, by {lag_at_most:.0} s at most.{refused}")
 }

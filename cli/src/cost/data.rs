@@ -127,7 +127,40 @@ pub(crate) struct Calls {
     pub(crate) gets: f64,
 }
 
+/// How long a batch takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Service {
+    /// Seconds of CPU a record.
+    pub(crate) cpu: f64,
+    /// Seconds of waiting for each `at_once` records: the network.
+    pub(crate) wait: f64,
+    /// So many records wait together.
+    pub(crate) at_once: f64,
+}
+
+impl Service {
+    /// Seconds of a batch.
+    pub(crate) fn of(&self, records: f64) -> f64 {
+        records * self.cpu + (records / self.at_once).ceil() * self.wait
+    }
+}
+
+/// Taken to be so: what a call of S3 or DynamoDB takes from a Lambda. The local AWS of the benches answers in one or two.
+pub(crate) const CALL_MS: f64 = 15.0;
+
+/// The command stream's mapping, as template.yaml has it, and `JobsAtOnce`.
+pub(crate) const JOB_LANES: usize = 4;
+pub(crate) const JOB_BATCH: f64 = 100.0;
+const JOBS_AT_ONCE: f64 = 8.0;
+
 impl Measured {
+    /// A job of so many bytes, in a batch.
+    pub(crate) fn job(&self, bytes: f64) -> Service {
+        let calls = self.job_s3.puts + self.job_s3.gets + self.job_ledger_calls;
+        let cpu = self.job_ms / 1000.0 + bytes / 1e6 / self.clean_mb_s;
+        Service { cpu, wait: calls * CALL_MS / 1000.0, at_once: JOBS_AT_ONCE }
+    }
+
     pub(crate) fn known() -> Result<Self, String> {
         let all: BTreeMap<String, Measure> =
             serde_json::from_str(include_str!("measured.json")).map_err(|error| format!("measured.json: {error}"))?;

@@ -14,18 +14,18 @@ use serde_json::{Value, json};
 use super::finding::{Finding, Report};
 use crate::{LONGEST, Stack};
 
-/// By what parameter a stack has a function; `None`: each has it.
-const FUNCTIONS: [(&str, Option<&str>); 10] = [
-    ("realtime", None),
-    ("worker", None),
-    ("transform", None),
-    ("orchestrator", None),
-    ("ingest", Some("Kafka")),
-    ("compact", Some("Kafka")),
-    ("cdc", Some("ChangeTables")),
-    ("cdc-commit", Some("ChangeTables")),
-    ("analytics", Some("AnalyticsWindowSeconds")),
-    ("analytics-deliver", Some("SearchEndpoint")),
+/// A stack's functions, and whether each stack has it.
+const FUNCTIONS: [(&str, bool); 10] = [
+    ("realtime", true),
+    ("worker", true),
+    ("transform", true),
+    ("orchestrator", true),
+    ("ingest", false),
+    ("compact", false),
+    ("cdc", false),
+    ("cdc-commit", false),
+    ("analytics", false),
+    ("analytics-deliver", false),
 ];
 
 /// What a function is called with; nothing if it can't be called without doing something.
@@ -103,14 +103,14 @@ fn complaint(line: &str) -> Option<String> {
 pub(crate) async fn look(stack: &Stack, report: &mut Report) -> Vec<&'static str> {
     let client = aws_sdk_lambda::Client::new(&stack.aws);
     let mut there = Vec::new();
-    for (function, part) in FUNCTIONS {
+    for (function, is_needed) in FUNCTIONS {
         let name = format!("{}-{function}", stack.name);
         let what = format!("function {name}");
         let found = client.get_function_configuration().function_name(&name).send().await;
         let found = match found {
             Ok(found) => found,
             Err(error) if error.code() == Some("ResourceNotFoundException") => {
-                if part.is_none() {
+                if is_needed {
                     let said = "it is not there";
                     report.add(Finding::problem(what, said).or("is the stack called so (--stack)? Deploy it again"));
                 }
@@ -127,7 +127,8 @@ pub(crate) async fn look(stack: &Stack, report: &mut Report) -> Vec<&'static str
             let reason =
                 found.last_update_status_reason().or(found.state_reason()).unwrap_or("Lambda does not say why");
             let state = found.state().map_or("unknown", State::as_str);
-            let said = format!("it is {state}, its last update {:?}: {reason}", found.last_update_status());
+            let update = found.last_update_status().map_or("unknown", LastUpdateStatus::as_str);
+            let said = format!("it is {state}, its last update {update}: {reason}");
             report.add(Finding::problem(&what, said).or("wait a moment, and look again; or deploy again"));
         }
         let Some(event) = event(function, &stack.name) else {

@@ -125,8 +125,7 @@ async fn positions(stack: &Stack, report: &mut Report) -> Result<(), Failure> {
             let way_out = format!("does {}-ingest run, and its schedule?", stack.name);
             report.add(Finding::problem(what, "its worker left it, and no sweep cleared it").or(way_out));
         } else if !position.gaps.is_empty() {
-            let said =
-                format!("{} never came", count(position.gaps.len(), "range of offsets").replace("offsetss", "offsets"));
+            let said = format!("{} of offsets that never came", count(position.gaps.len(), "gap"));
             report.add(Finding::note(what, said, "`weir kafka status`; a transaction's markers are gaps and no loss"));
         } else {
             sound += 1;

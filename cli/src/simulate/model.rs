@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use crate::cost::Service;
+
 /// What is simulated.
 #[derive(Debug, Clone)]
 pub(crate) struct World {
@@ -21,24 +23,6 @@ pub(crate) struct World {
     /// The share of the busiest shard.
     pub(crate) hottest: f64,
     pub(crate) service: Service,
-}
-
-/// How long a batch takes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Service {
-    /// Seconds of CPU a record.
-    pub(crate) cpu: f64,
-    /// Seconds of waiting for each `at_once` records: the network.
-    pub(crate) wait: f64,
-    /// So many records wait together.
-    pub(crate) at_once: f64,
-}
-
-impl Service {
-    /// Seconds of a batch.
-    pub(crate) fn of(&self, records: f64) -> f64 {
-        records * self.cpu + (records / self.at_once).ceil() * self.wait
-    }
 }
 
 /// What comes, in records a second.
@@ -163,13 +147,13 @@ impl World {
     /// What happens, step by step.
     pub(crate) fn run(&self, load: &Load, until: f64, step: f64) -> Vec<Moment> {
         let mut shards = self.shards();
-        // Where all may not work at a time, each batch waits for its turn.
-        let slower = (self.shards * self.lanes as f64 / self.concurrency).max(1.0);
+        // Where those that have work may not all be at it, each batch waits for its turn.
+        let mut slower = 1.0f64;
         let mut moments = Vec::new();
         let mut done = 0.0;
         for number in 0..(until / step).ceil() as u64 {
             let now = number as f64 * step;
-            let (mut outside, mut waiting, mut lag) = (0.0, 0.0, 0.0f64);
+            let (mut outside, mut waiting, mut lag, mut at_work) = (0.0, 0.0, 0.0f64, 0.0);
             for shard in &mut shards {
                 let came = shard.comes.of(load.at(now) * shard.share * step);
                 shard.outside.push(now, came);
@@ -182,11 +166,14 @@ impl World {
                     done += if is_done { count * shard.alike } else { 0.0 };
                     !is_done
                 });
+                let more = (shard.waiting.count / self.batch).ceil();
+                at_work += (shard.under_way.len() as f64 + more).min(self.lanes as f64) * shard.alike;
                 outside += shard.outside.count * shard.alike;
                 waiting += shard.waiting.count * shard.alike;
                 let oldest = shard.waiting.oldest().or(shard.outside.oldest());
                 lag = lag.max(oldest.map_or(0.0, |at| now - at));
             }
+            slower = (at_work / self.concurrency).max(1.0);
             moments.push(Moment { second: now, rate: load.at(now), outside, waiting, lag, done });
         }
         moments
@@ -295,6 +282,13 @@ mod tests {
             let most = moments.iter().map(|moment| moment.lag).fold(0.0, f64::max);
             assert!(most < 1.5, "{rate} {spike} {shards} {hottest}: {most}");
         }
+    }
+
+    #[test]
+    fn shards_that_have_nothing_to_do_take_no_invocations() {
+        let hot = World { shards: 1000.0, hottest: 1.0, concurrency: 8.0, ..world() };
+        let moments = hot.run(&spike(150.0, 150.0), 300.0, STEP);
+        assert!(moments.iter().all(|moment| moment.lag < 1.5), "{:?}", moments.last());
     }
 
     #[test]

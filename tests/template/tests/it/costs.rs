@@ -18,7 +18,7 @@ const COSTLY: [&str; 10] = [
     "AWS::RDS::DBInstance",
 ];
 
-/// What is billed by use alone, or for nothing.
+/// What is billed by use alone, for nothing, or by ten cents a month (an alarm).
 const FREE_WHILE_IDLE: [&str; 26] = [
     "AWS::CloudWatch::Alarm",
     "AWS::DMS::Endpoint",

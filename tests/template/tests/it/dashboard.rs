@@ -28,7 +28,12 @@ fn what_it_shows_is_said_by_somebody() {
     let dashboards = stack.resources("AWS::CloudWatch::Dashboard");
     let [(_, dashboard)] = dashboards.as_slice() else { panic!("{dashboards:?}") };
     let body: Value = serde_json::from_str(dashboard["DashboardBody"].as_str().unwrap()).unwrap();
-    let (mut ours, mut theirs, mut shown) = (0, 0, BTreeSet::new());
+    let streams: BTreeSet<String> = stack
+        .resources("AWS::Kinesis::Stream")
+        .iter()
+        .map(|(_, stream)| stream["Name"].as_str().unwrap().to_owned())
+        .collect();
+    let (mut ours, mut theirs, mut failed, mut refused) = (0, 0, BTreeSet::new(), BTreeSet::new());
     for widget in body["widgets"].as_array().unwrap() {
         let mut last: Vec<Value> = Vec::new();
         for line in widget["properties"]["metrics"].as_array().unwrap() {
@@ -56,11 +61,12 @@ fn what_it_shows_is_said_by_somebody() {
                 .any(|(space, name, all)| *space == namespace && *name == dimension && all.contains(&metric));
             assert!(known, "{full:?}");
             assert!(namespace != "AWS/Lambda" || functions.contains(of), "there is no function {of}");
-            shown.extend((metric == "Errors").then(|| of.to_owned()));
+            failed.extend((metric == "Errors").then(|| of.to_owned()));
+            refused.extend((metric == "WriteProvisionedThroughputExceeded").then(|| of.to_owned()));
             theirs += 1;
             last = full;
         }
     }
-    assert_eq!(shown, functions, "each function's errors");
+    assert_eq!((failed, refused), (functions, streams), "each function's errors, each stream's refusals");
     assert!(ours >= 10 && theirs >= 30, "{ours} and {theirs}");
 }
