@@ -180,6 +180,13 @@ async fn a_topic_that_is_slow(stack: &Stack) -> Result<(), Failed> {
     let unheard = |line: &&Value| line["message"].as_str().is_some_and(|message| message.contains("publish an alert"));
     let line = logged.iter().find(unheard).ok_or_else(|| format!("{logged:#?}"))?;
     assert_eq!(line["level"], "WARN", "{line}");
+    // Then it is left alone for ten seconds. After that, people hear again.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let queue = stack.subscribe().await?;
+    let id = format!("{}-heard", stack.run);
+    stack.send(&[command(&id)]).await?;
+    assert_eq!(stack.settled(&id).await?.state, State::Failed);
+    assert_eq!(stack.heard(&queue, &id).await?.len(), 1);
     Ok(())
 }
 

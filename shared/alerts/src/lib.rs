@@ -42,8 +42,9 @@ pub trait Publisher: Send + Sync {
 /// A topic that is slow must not take the function's time from its work: without this, a batch whose job had failed ran out of it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// And after it was not heard, nothing is published for so long: a batch may have a hundred failures to tell of.
-const REST: Duration = Duration::from_secs(60);
+/// And after it was not heard, nothing is published for so long: a batch may have a hundred failures to tell of. No longer: what is not
+/// published meanwhile, nobody hears of until there is another like it.
+const REST: Duration = Duration::from_secs(10);
 
 /// An SNS topic.
 #[derive(Debug)]
