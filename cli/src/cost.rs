@@ -14,10 +14,7 @@ pub(crate) use self::data::{CALL_MS, JOB_BATCH, JOB_LANES, Measured, Service};
 use crate::Stop;
 use crate::out::say;
 
-/// What a stack costs a month that is asked to do so much. Without anything it is idle.
-///
-/// Numbers may be written as 500, 20k, 1.5M, 2G. Not in it: what you keep on S3 (about $0.023 a GB and month), what the ledger keeps (jobs of 90 days), pollers of
-/// Kafka (`KafkaPollers`), your Kafka or database, DMS, OpenSearch, Redshift, data transfer, taxes; and the free tier.
+/// What a stack costs a month that is asked to do so much.
 #[derive(Args)]
 pub(crate) struct Cost {
     #[command(flatten)]

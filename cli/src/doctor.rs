@@ -12,11 +12,7 @@ use clap::Args;
 use self::finding::Report;
 use crate::{Stack, Stop};
 
-/// What is wrong with the stack, and what to do about it.
-///
-/// Looks at the ledger, the streams, the mappings and the dead letters, and calls the functions as their schedules do, or with an empty
-/// batch: whether they start, with the settings they have, and may read the ledger; what their logs say is shown. What they write, and S3,
-/// only --probe tries. Exit code 1 if there is a problem.
+/// What is wrong with the stack.
 #[derive(Args)]
 pub(crate) struct Doctor {
     /// Also send a job by the command stream, that copies a few bytes from and to `doctor/` in the stack's buckets, and wait until it is done.

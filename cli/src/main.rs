@@ -69,10 +69,20 @@ enum Verb {
     /// Dead letters: list them, send them to where they came from again.
     Redrive(redrive::Redrive),
     /// What is wrong with the stack, and what to do about it.
+    ///
+    /// Looks at the ledger, the streams, the mappings and the dead letters, and calls the functions as their schedules do, or with an
+    /// empty batch: whether they start, with the settings they have, and may read the ledger; what their logs say is shown. What they
+    /// write, and S3, only --probe tries. Exit code 1 if there is a problem.
     Doctor(doctor::Doctor),
-    /// What a stack costs a month.
+    /// What a stack costs a month, on paper.
+    ///
+    /// Without anything it is idle. Numbers may be written as 500, 20k, 1.5M, 2G. Not in it: what you keep on S3 (about $0.023 a GB and
+    /// month), what the ledger keeps (jobs of 90 days), pollers of Kafka (`KafkaPollers`), your Kafka or database, DMS, OpenSearch,
+    /// Redshift, data transfer, taxes; and the free tier.
     Cost(cost::Cost),
     /// How far a function lags behind in a spike, on paper.
+    ///
+    /// From service times that the benches measured; nothing is asked of AWS. Numbers may be written as 500, 20k, 1.5M, 2G.
     Simulate(simulate::Simulate),
     /// Check, show and export dataset contracts.
     Contract(contract::ContractArgs),
