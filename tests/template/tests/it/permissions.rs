@@ -74,7 +74,9 @@ const ANY: [&str; 11] = [
 ];
 
 /// Actions that take no resource, or of whose resources the names are not known before (Service Authorization Reference).
-const WITHOUT_RESOURCE: [&str; 13] = [
+const WITHOUT_RESOURCE: [&str; 15] = [
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
     "cloudwatch:PutMetricData",
     "logs:DescribeLogGroups",
     "redshift-data:DescribeStatement",
@@ -215,7 +217,9 @@ const USES: [(&str, &[&str]); 20] = [
 ];
 
 /// What is done by the function's role but by Lambda's pollers, its log agent, or a service that the function asks.
-const BY_OTHERS: [&str; 20] = [
+const BY_OTHERS: [&str; 22] = [
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
     "logs:CreateLogStream",
     "logs:PutLogEvents",
     "kinesis:DescribeStream",
@@ -320,4 +324,26 @@ fn data_that_cannot_be_had_again_is_not_deleted() {
         }
     }
     assert!(seen >= 15, "{seen}");
+}
+
+#[test]
+fn who_is_traced_may_say_so_and_nobody_else() {
+    let template = template();
+    let mut traced = 0;
+    for (world, stack) in stacks(&template) {
+        let may: BTreeSet<String> = statements(&stack)
+            .into_iter()
+            .filter(|statement| statement.actions.contains(&"xray:PutTraceSegments".to_owned()))
+            .map(|statement| statement.role)
+            .collect();
+        let is_active = stack.render(&serde_json::json!({ "Ref": "Tracing" })).unwrap() == "Active";
+        let functions = stack.resources("AWS::Serverless::Function");
+        let roles = functions.iter().map(|(name, _)| {
+            template.resource(name)["Properties"]["Role"]["Fn::GetAtt"][0].as_str().unwrap().to_owned()
+        });
+        let expected: BTreeSet<String> = roles.filter(|_| is_active).collect();
+        assert_eq!(may, expected, "{world}");
+        traced += expected.len();
+    }
+    assert!(traced >= 10, "{traced} roles of a stack with all parts");
 }

@@ -37,6 +37,7 @@ pub(crate) const WORLDS: [(&str, &[(&str, &str)]); 5] = [
             ("SearchTrips", "true"),
             ("CreateStudio", "notes"),
             ("CreateDashboard", "true"),
+            ("Tracing", "Active"),
             ("AlertEmail", "data@example.com"),
         ],
     ),
