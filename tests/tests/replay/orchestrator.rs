@@ -38,7 +38,13 @@ pub(crate) async fn every_event(by: By) -> Result<(), Failed> {
     let letters = own_bucket(&stack).await?;
     // It may be there already.
     let _ = aws(&["s3api", "create-bucket", "--bucket", "weir-sample-raw"]).await;
+    // Where nothing is: the stack's own have what other tests left to be loaded.
+    let places = ["tables", "events", "runs"].map(|place| format!("s3://{letters}/{place}/"));
+    let [tables, events, runs] = places.each_ref().map(String::as_str);
     let own = [
+        ("TABLES", tables),
+        ("EVENTS", events),
+        ("RUNS", runs),
         ("LEDGER_TABLE", table.as_str()),
         ("DEAD_LETTER_BUCKET", &letters),
         ("RAW", "s3://weir-sample-raw/"),
