@@ -223,7 +223,7 @@ impl Run {
             request.insert("backfill".to_owned(), Value::Object(bounds.collect()));
         }
         let told = ask(stack, &Value::Object(request)).await?;
-        say(dataset, &told);
+        tell(dataset, &told);
         self.wait.until_idle(stack, dataset).await
     }
 }
@@ -232,7 +232,7 @@ impl Retry {
     async fn run(&self, stack: &Stack) -> Result<(), Stop> {
         let dataset = known(&self.dataset)?;
         let told = ask(stack, &json!({"dataset": dataset, "retry": {"replace": self.replace}})).await?;
-        say(dataset, &told);
+        tell(dataset, &told);
         self.wait.until_idle(stack, dataset).await
     }
 }
@@ -302,7 +302,7 @@ fn known(dataset: &str) -> Result<&str, Stop> {
     contract(dataset).map(|_| dataset).map_err(|error| Stop(2, error.to_string()))
 }
 
-fn say(dataset: &str, told: &Value) {
+fn tell(dataset: &str, told: &Value) {
     match told.pointer("/run/id").and_then(Value::as_str) {
         Some(run) => say!("{run} is {}", phase_of(told)),
         None if phase_of(told) == "LOADING" => say!("{dataset} is loading the warehouse"),
@@ -318,7 +318,7 @@ fn say(dataset: &str, told: &Value) {
 
 /// Asks the orchestrator; what it refuses is the caller's.
 async fn ask(stack: &Stack, request: &Value) -> Result<Value, Stop> {
-    let told = stack.ask("orchestrator", request).await?.map_err(|(_, said)| Stop(3, said))?;
+    let told = stack.ask("orchestrator", request).await?.map_err(|fault| Stop(3, fault.said))?;
     match told.get("error").and_then(Value::as_str) {
         Some(refused) => Err(Stop(1, refused.to_owned())),
         None => Ok(told),

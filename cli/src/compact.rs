@@ -8,8 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use weir_contract::contract;
 
+use crate::Stop;
 use crate::out::say;
-use crate::{Stack, Stop};
+use crate::stack::{Fault, Stack};
 
 /// Makes few files of the many small ones of a dataset's days. Readers by the catalog find each row once all the while; who lists
 /// folders does not.
@@ -68,12 +69,12 @@ impl Compact {
                     bar.set_message(format!("{} partitions done, {left} left", all.len()));
                 }
                 // Somebody else compacts, or the sweep.
-                Err((kind, said)) if kind == "Busy" && waited < PATIENCE => {
+                Err(Fault { kind, said }) if kind == "Busy" && waited < PATIENCE => {
                     bar.set_message(said);
                     tokio::time::sleep(PAUSE).await;
                     waited += PAUSE;
                 }
-                Err((_, said)) => break Err(Stop(1, said)),
+                Err(Fault { said, .. }) => break Err(Stop(1, said)),
             }
         };
         bar.finish_and_clear();

@@ -15,19 +15,16 @@ mod out;
 mod produce;
 mod redrive;
 mod simulate;
+mod stack;
 mod stats;
 mod submit;
 mod table;
 
-use std::collections::HashMap;
 use std::process::ExitCode;
 
-use aws_sdk_lambda::config::timeout::TimeoutConfig;
-use aws_sdk_lambda::primitives::Blob;
 use clap::{Parser, Subcommand};
-use serde_json::Value;
-use weir_lake::aws_config;
-use weir_ledger::DynamoStore;
+
+use crate::stack::Stack;
 
 #[derive(Parser)]
 #[command(name = "weir", version, about = "A hybrid streaming and batch data pipeline for AWS")]
@@ -102,86 +99,6 @@ impl Stop {
         )
     }
 }
-
-/// The stack, as far as the CLI talks to it.
-struct Stack {
-    name: String,
-    aws: ::aws_config::SdkConfig,
-}
-
-impl Stack {
-    async fn open(cli: &Cli) -> Result<Self, Stop> {
-        let mut loader = aws_config();
-        if let Some(profile) = &cli.profile {
-            loader = loader.profile_name(profile);
-        }
-        let aws = loader.load().await;
-        if aws.region().is_none() {
-            let reason = "no region is set: set AWS_REGION, or `region` in the profile, or choose another `--profile`";
-            return Err(Stop(3, reason.to_owned()));
-        }
-        Ok(Self { name: cli.stack.clone(), aws })
-    }
-
-    fn stream(&self) -> String {
-        format!("{}-commands", self.name)
-    }
-
-    fn ledger(&self) -> DynamoStore {
-        DynamoStore::new(aws_sdk_dynamodb::Client::new(&self.aws), format!("{}-ledger", self.name))
-    }
-
-    /// That a function is not there, and what to do: what its part of the stack is made by.
-    fn lacks(&self, function: &str, part: &str) -> Stop {
-        let name = &self.name;
-        Stop(
-            3,
-            format!(
-                "there is no function {name}-{function}: is the stack called {name} (--stack), and does it have {part}?"
-            ),
-        )
-    }
-
-    /// What one of its functions is told; nothing if the stack has no such function.
-    async fn variables(&self, function: &str) -> Result<Option<HashMap<String, String>>, Stop> {
-        let client = aws_sdk_lambda::Client::new(&self.aws);
-        let found = client.get_function_configuration().function_name(format!("{}-{function}", self.name)).send().await;
-        match found {
-            Ok(found) => Ok(Some(found.environment.and_then(|environment| environment.variables).unwrap_or_default())),
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
-                Ok(None)
-            }
-            Err(error) => Err(Stop::aws(aws_sdk_lambda::error::DisplayErrorContext(error))),
-        }
-    }
-
-    /// Asks one of its functions, and waits as long as one may take. What it says if it fails: the kind, and why.
-    async fn ask(&self, function: &str, request: &Value) -> Result<Result<Value, (String, String)>, Stop> {
-        let client = aws_sdk_lambda::Client::new(&self.aws);
-        let invoke = client.invoke().function_name(format!("{}-{function}", self.name));
-        // The SDK's own read time-out is shorter than a function's life.
-        let patient =
-            aws_sdk_lambda::Config::builder().timeout_config(TimeoutConfig::builder().read_timeout(LONGEST).build());
-        let invoke = invoke.payload(Blob::new(request.to_string())).customize().config_override(patient);
-        let answer = invoke.send().await;
-        let answer = answer.map_err(|error| match error.as_service_error() {
-            Some(known) if known.is_resource_not_found_exception() => self.lacks(function, "that part"),
-            _ => Stop::aws(aws_sdk_lambda::error::DisplayErrorContext(error)),
-        })?;
-        let told = answer.payload().map(|payload| payload.as_ref()).unwrap_or_default();
-        let told: Value = serde_json::from_slice(told).unwrap_or_default();
-        if answer.function_error().is_some() {
-            let text = |name: &str| told.get(name).and_then(Value::as_str);
-            let said = text("errorMessage").unwrap_or("it did not say why");
-            let kind = text("errorType").unwrap_or_default().to_owned();
-            return Ok(Err((kind, format!("{}-{function}: {said}", self.name))));
-        }
-        Ok(Ok(told))
-    }
-}
-
-/// As long as a function may run, and a little more.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(910);
 
 async fn run(cli: &Cli) -> Result<(), Stop> {
     match &cli.command {

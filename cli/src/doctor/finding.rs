@@ -7,7 +7,7 @@ use crate::Stop;
 use crate::out::say;
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
     /// As it should be.
@@ -81,9 +81,9 @@ fn cause(said: &str) -> Option<&'static str> {
 /// What is found, said at once: some looks take long.
 pub(crate) struct Report {
     /// Lines of JSON.
-    pub(crate) json: bool,
+    json: bool,
     /// What is as it should be, too.
-    pub(crate) all: bool,
+    all: bool,
     looked: usize,
     problems: usize,
 }

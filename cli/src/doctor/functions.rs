@@ -5,14 +5,11 @@
 use std::time::Instant;
 
 use aws_sdk_lambda::error::{DisplayErrorContext, ProvideErrorMetadata};
-use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::{LastUpdateStatus, LogType, State};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use aws_sdk_lambda::types::{LastUpdateStatus, State};
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Report};
-use crate::{LONGEST, Stack};
+use crate::stack::{Called, Fault, Stack};
 
 /// A stack's functions, and whether each stack has it.
 const FUNCTIONS: [(&str, bool); 10] = [
@@ -48,40 +45,11 @@ fn event(function: &str, stack: &str) -> Option<Value> {
     })
 }
 
-/// What came of a call.
-pub(crate) struct Called {
-    /// Its answer, or its error.
-    pub(crate) answer: Result<Value, String>,
-    /// What it logged that is no mere information: as `code: message`.
-    pub(crate) complaints: Vec<String>,
-    pub(crate) ms: u128,
-}
-
-/// Calls a function, and reads the end of its log.
-///
-/// # Errors
-/// If it can't be called.
-pub(crate) async fn call(stack: &Stack, function: &str, event: &Value) -> Result<Called, String> {
-    let client = aws_sdk_lambda::Client::new(&stack.aws);
-    let timeouts = aws_sdk_lambda::config::timeout::TimeoutConfig::builder().read_timeout(LONGEST).build();
-    let patient = aws_sdk_lambda::Config::builder().timeout_config(timeouts);
-    let invoke = client.invoke().function_name(format!("{}-{function}", stack.name)).log_type(LogType::Tail);
-    let begun = Instant::now();
-    let sent = invoke.payload(Blob::new(event.to_string())).customize().config_override(patient).send().await;
-    let answered = sent.map_err(|error| format!("it can't be called: {}", DisplayErrorContext(error)))?;
-    let tail = answered.log_result().and_then(|tail| STANDARD.decode(tail).ok()).unwrap_or_default();
-    let complaints = String::from_utf8_lossy(&tail).lines().filter_map(complaint).collect();
-    let told: Value =
-        answered.payload().and_then(|payload| serde_json::from_slice(payload.as_ref()).ok()).unwrap_or_default();
-    let answer = match answered.function_error() {
-        None => Ok(told),
-        Some(_) => {
-            let text = |name: &str| told.get(name).and_then(Value::as_str);
-            let said = text("errorMessage").unwrap_or("it did not say why");
-            Err(text("errorType").map_or_else(|| said.to_owned(), |code| format!("{code}: {said}")))
-        }
-    };
-    Ok(Called { answer, complaints, ms: begun.elapsed().as_millis() })
+impl Called {
+    /// What the function logged that is no mere information: as `code: message`.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.log.lines().filter_map(complaint).collect()
+    }
 }
 
 /// Of a line of a log, what is wrong; nothing if it is no warning and no error. The tail's first line may be half of one.
@@ -137,18 +105,19 @@ pub(crate) async fn look(stack: &Stack, report: &mut Report) -> Vec<&'static str
             }
             continue;
         };
-        match call(stack, function, &event).await {
-            Err(why) => report.add(Finding::problem(what, why)),
+        let begun = Instant::now();
+        match stack.call(function, &event).await {
+            Err(error) => {
+                report.add(Finding::problem(what, format!("it can't be called: {}", DisplayErrorContext(error))))
+            }
             Ok(called) => {
                 let logs = format!("see its log, /weir/{}/{function}", stack.name);
-                if let Err(why) = &called.answer {
-                    report.add(Finding::problem(&what, why).or(&logs));
-                }
-                for said in &called.complaints {
-                    report.add(Finding::problem(&what, said).or(&logs));
-                }
-                if called.answer.is_ok() && called.complaints.is_empty() {
-                    report.add(Finding::ok(what, format!("answers in {} ms", called.ms)));
+                let fault = called.answer.as_ref().err().map(Fault::to_string);
+                let wrong: Vec<String> = fault.into_iter().chain(called.complaints()).collect();
+                if wrong.is_empty() {
+                    report.add(Finding::ok(what, format!("answers in {} ms", begun.elapsed().as_millis())));
+                } else {
+                    wrong.into_iter().for_each(|said| report.add(Finding::problem(&what, said).or(&logs)));
                 }
             }
         }

@@ -41,6 +41,9 @@ pub(crate) async fn look(stack: &Stack, late_s: u64, report: &mut Report) {
 /// them, but for what a batch of other keys holds back.
 async fn shards(stack: &Stack, late_s: u64) -> Result<Vec<(String, String)>, String> {
     let client = aws_sdk_kinesis::Client::new(&stack.aws);
+    let variables = stack.variables("realtime").await.map_err(|stop| stop.1)?.unwrap_or_default();
+    let letters = variables.get("DEAD_LETTER_BUCKET").ok_or("realtime has no DEAD_LETTER_BUCKET")?;
+    let letters = format!("s3://{letters}/poison/{}", stack.stream());
     let listed = client.list_shards().stream_name(stack.stream()).send().await;
     let listed = listed.map_err(|error| DisplayErrorContext(error).to_string())?;
     let mut late = Vec::new();
@@ -54,7 +57,7 @@ async fn shards(stack: &Stack, late_s: u64) -> Result<Vec<(String, String)>, Str
             }
         }
         for record in found.iter().rev().take(RECORDS).rev() {
-            if !is_known(stack, shard, record).await? {
+            if !is_known(stack, &letters, shard, record).await? {
                 let waited = (now_ms() / 1000).saturating_sub(arrived_s(record));
                 let number = record.sequence_number();
                 let said = format!("a record of {waited} s ago is no job and no dead letter yet ({number})");
@@ -96,7 +99,7 @@ async fn read(
 }
 
 /// Whether a record is a job, came before under the same id, or lies with the dead letters. What is compressed or aggregated is not judged.
-async fn is_known(stack: &Stack, shard: &str, record: &Record) -> Result<bool, String> {
+async fn is_known(stack: &Stack, letters: &str, shard: &str, record: &Record) -> Result<bool, String> {
     if !record.data().as_ref().trim_ascii_start().starts_with(b"{") {
         return Ok(true);
     }
@@ -113,9 +116,7 @@ async fn is_known(stack: &Stack, shard: &str, record: &Record) -> Result<bool, S
             return Ok(true);
         }
     }
-    let variables = stack.variables("realtime").await.map_err(|stop| stop.1)?.unwrap_or_default();
-    let bucket = variables.get("DEAD_LETTER_BUCKET").ok_or("realtime has no DEAD_LETTER_BUCKET")?;
-    let at = format!("s3://{bucket}/poison/{}/{shard}/{}", stack.stream(), record.sequence_number());
+    let at = format!("{letters}/{shard}/{}", record.sequence_number());
     let at = Location::parse(&at).map_err(|error| error.to_string())?;
     let letters = S3Lake::new(&stack.aws).list(&at, None).await.map_err(|failure| failure.reason)?;
     Ok(!letters.objects.is_empty())

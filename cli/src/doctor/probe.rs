@@ -13,8 +13,8 @@ use weir_lake::{Lake, S3Lake};
 use weir_ledger::{State, Store};
 
 use super::finding::{Finding, Report};
-use super::functions::call;
-use crate::{Stack, now_ms};
+use crate::now_ms;
+use crate::stack::{Fault, Stack};
 
 /// Until then a small job is done where nothing is wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -88,14 +88,13 @@ async fn probe(stack: &Stack) -> Result<Vec<Finding>, String> {
         "eventID": format!("{shard}:{number}"),
         "eventSourceARN": format!("arn:aws:kinesis:doctor:0:stream/{}", stack.stream()),
     }]});
-    let called = call(stack, "realtime", &event).await?;
+    let called = stack.call("realtime", &event).await;
+    let called = called.map_err(|error| format!("the function can't be called: {}", DisplayErrorContext(error)))?;
     let what = format!("function {}-realtime", stack.name);
     let failed = called.answer.as_ref().is_ok_and(|answer| answer.get("batchItemFailures") != Some(&json!([])));
-    if let Err(why) = &called.answer {
-        findings.push(Finding::problem(&what, format!("given the same record: {why}")));
-    }
-    findings
-        .extend(called.complaints.iter().map(|said| Finding::problem(&what, format!("given the same record: {said}"))));
+    let fault = called.answer.as_ref().err().map(Fault::to_string);
+    let wrong = fault.into_iter().chain(called.complaints());
+    findings.extend(wrong.map(|said| Finding::problem(&what, format!("given the same record: {said}"))));
     if findings.len() == 1 {
         let said = if failed {
             "it fails the same record, and does not say why"
