@@ -5,6 +5,7 @@ mod data;
 
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
+use parse_size::parse_size;
 use serde_json::json;
 
 use self::bill::{Line, bill, others};
@@ -82,29 +83,13 @@ pub(crate) struct Load {
     pub(crate) architecture: Architecture,
 }
 
-/// `1.5M` and the like.
+/// `1.5M` and the like, of bytes and of anything else.
 pub(crate) fn number(text: &str) -> Result<f64, String> {
-    let wrong = || format!("`{text}` is no number such as 500, 20k, 1.5M or 2G");
-    let (digits, times) = match text.to_ascii_lowercase().trim_end_matches('b').strip_suffix(['k', 'm', 'g', 't']) {
-        None => (text.trim_end_matches(['b', 'B']).len(), 1.0),
-        Some(digits) => {
-            let times = match text.as_bytes().get(digits.len()).map(u8::to_ascii_lowercase) {
-                Some(b'k') => 1e3,
-                Some(b'm') => 1e6,
-                Some(b'g') => 1e9,
-                _ => 1e12,
-            };
-            (digits.len(), times)
-        }
-    };
-    let value: f64 = text.get(..digits).ok_or_else(wrong)?.parse().map_err(|_| wrong())?;
-    if value >= 0.0 && value * times <= MOST { Ok(value * times) } else { Err(wrong()) }
+    let wrong = |error| format!("`{text}` is no number such as 500, 20k, 1.5M or 2G: {error}");
+    Ok(parse_size(text).map_err(wrong)? as f64)
 }
 
-/// More than anybody has of anything here.
-const MOST: f64 = 1e18;
-
-/// The same, and not less than one.
+/// The same, and not nothing.
 pub(crate) fn one_or_more(text: &str) -> Result<f64, String> {
     number(text).and_then(|value| if value >= 1.0 { Ok(value) } else { Err(format!("`{text}` is less than 1")) })
 }
@@ -177,7 +162,7 @@ mod tests {
         {
             assert_eq!(number(text), Ok(value), "{text}");
         }
-        for text in ["", "k", "-1", "1e", "many", "1.5X", "NaN", "inf", "ü", "1e308T"] {
+        for text in ["", "k", "-1", "many", "1.5X", "NaN", "inf", "ü", "1e308T", "100E"] {
             assert!(number(text).is_err_and(|said| said.contains(text)), "{text}");
         }
     }

@@ -116,6 +116,14 @@ impl Simulate {
         }
     }
 
+    fn moments(&self, world: &World) -> Vec<Moment> {
+        let load =
+            Load { rate: self.rate, spike: self.spike.unwrap_or(self.rate * 10.0), from: 60.0, to: 60.0 + self.lasts };
+        let until = f64::from(self.until);
+        // Fine enough for what is shown, and done in a second.
+        world.run(&load, until, (until / 50_000.0).max(0.02))
+    }
+
     pub(crate) fn run(&self) -> Result<(), Stop> {
         let measured = Measured::known().map_err(|error| Stop(3, error))?;
         if self.lanes.is_some() && self.function == Function::Ingest {
@@ -133,11 +141,7 @@ impl Simulate {
             );
             return Err(Stop(2, reason));
         }
-        let load =
-            Load { rate: self.rate, spike: self.spike.unwrap_or(self.rate * 10.0), from: 60.0, to: 60.0 + self.lasts };
-        let until = f64::from(self.until);
-        // Fine enough for what is shown, and done in a second.
-        let moments = world.run(&load, until, (until / 50_000.0).max(0.02));
+        let moments = self.moments(&world);
         let shown = moments.iter().step_by(moments.len().div_ceil(SHOWN).max(1));
         let late = Late::of(&moments, &world);
         if self.json {
@@ -220,4 +224,90 @@ fn verdict(late: Option<&Late>, world: &World) -> String {
     let refused =
         if *refused { " Its shards take in no more (producers are throttled) or pollers bring no more." } else { "" };
     format!("It lags from second {from:.0} {end}, by {lag_at_most:.0} s at most.{refused}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::Value;
+    use weir_template::Template;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        simulate: Simulate,
+    }
+
+    fn asked(arguments: &[&str]) -> (Simulate, World) {
+        let Cli { simulate } = Cli::try_parse_from([&["weir"], arguments].concat()).unwrap();
+        let world = simulate.world(&Measured::known().unwrap());
+        (simulate, world)
+    }
+
+    #[test]
+    fn mappings_are_the_templates() {
+        let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../template.yaml");
+        let template = Template::parse(&std::fs::read_to_string(template).unwrap()).unwrap();
+        let default = |name: &str| {
+            let (_, parameter) = template.section("Parameters").find(|(known, _)| *known == name).unwrap();
+            parameter["Default"].as_f64().unwrap()
+        };
+        for (name, function) in
+            [("realtime", "RealtimeFunction"), ("cdc", "CdcFunction"), ("analytics", "AnalyticsFunction")]
+        {
+            let events = template.resource(function)["Properties"]["Events"].as_object().unwrap();
+            let mapping = events.values().find(|event| event["Type"] == "Kinesis").unwrap();
+            let said = |setting: &str| mapping["Properties"][setting].as_f64();
+            // Records so small that their count is what ends a batch.
+            let (_, world) = asked(&[name, "--bytes", "1"]);
+            assert_eq!(Some(world.lanes as f64), said("ParallelizationFactor"), "{name}");
+            assert_eq!(Some(world.batch), said("BatchSize"), "{name}");
+            assert_eq!(Some(world.window), said("MaximumBatchingWindowInSeconds"), "{name}");
+        }
+        let (_, kafka) = asked(&["ingest", "--bytes", "1"]);
+        assert_eq!((kafka.batch, kafka.window), (default("KafkaBatchSize"), default("KafkaBatchSeconds")));
+        assert_eq!(Measured::known().unwrap().job(1.0).at_once, default("JobsAtOnce"));
+        assert_eq!(TIMEOUT, default("RealtimeTimeoutSeconds"));
+    }
+
+    /// The spike of docs/scaling.md and the README, as they tell it.
+    #[test]
+    fn the_scaling_page_tells_the_spike_as_it_is() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/scaling.md")).unwrap();
+        let (simulate, world) = asked(&["--shards", "4", "--rate", "100", "--spike", "3k"]);
+        assert!(page.contains("`weir simulate --shards 4 --rate 100 --spike 3k`"));
+        assert!(page.contains(&format!("{:.0} records/s at most", world.most())), "{}", world.most());
+        let late = Late::of(&simulate.moments(&world), &world);
+        let said = verdict(late.as_ref(), &world);
+        assert!(page.contains(&said), "{said}");
+    }
+
+    #[test]
+    fn what_is_no_load_is_refused_with_the_way_out() {
+        for (wrong, word) in [
+            (["--hottest", "5"], "from 0 to 1"),
+            (["--lanes", "11"], "1..=10"),
+            (["--shards", "0"], "1..="),
+            (["--rate", "many"], "20k"),
+            (["--job-bytes", "1G"], "150 MB"),
+        ] {
+            let said = Cli::try_parse_from([&["weir"], &wrong[..]].concat()).err().unwrap().to_string();
+            assert!(said.contains(word), "{wrong:?}: {said}");
+        }
+        for (slow, word) in
+            [(["realtime", "--job-bytes", "100M"], "--job-bytes"), (["ingest", "--lanes", "2"], "partition")]
+        {
+            let Stop(code, said) = asked(&slow).0.run().unwrap_err();
+            assert!(code == 2 && said.contains(word), "{slow:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn json_says_who_never_catches_up() {
+        let (simulate, world) = asked(&["--rate", "2k"]);
+        let late: Value = serde_json::to_value(Late::of(&simulate.moments(&world), &world)).unwrap();
+        assert_eq!((late["to"].is_null(), late["refused"].as_bool()), (true, Some(true)), "{late}");
+    }
 }

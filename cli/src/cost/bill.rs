@@ -24,18 +24,25 @@ const SWEEP_LOG: f64 = 0.2;
 /// Taken to be so: a write goes to the ledger and to both of its indexes, and is of 1 KB; in a transaction (`ingest`) it counts twice.
 const WRITES: f64 = 3.0;
 
-/// Metrics that a function says while nothing is wrong (its said.rs or event.rs); of `analytics`, those of trips, too.
-const METRICS: [(&str, f64); 6] = [
-    ("realtime", 9.0),
-    ("transform", 9.0),
-    ("ingest", 11.0),
-    ("cdc", 22.0),
-    ("analytics", 21.0),
-    ("orchestrator", 4.0),
-];
+/// Metrics that a function says while nothing is wrong (its said.rs or event.rs).
+mod metrics {
+    pub(super) const REALTIME: f64 = 9.0;
+    pub(super) const ORCHESTRATOR: f64 = 4.0;
+    pub(super) const TRANSFORM: f64 = 9.0;
+    pub(super) const INGEST: f64 = 11.0;
+    /// And `cdc-commit`.
+    pub(super) const CDC: f64 = 22.0;
+    /// With those of trips.
+    pub(super) const ANALYTICS: f64 = 21.0;
+}
 
-/// Alarms, by the condition that makes them (a test compares them with template.yaml).
-const ALARMS: [(&str, f64); 4] = [("", 9.0), ("HasKafka", 7.0), ("HasChanges", 10.0), ("HasAnalytics", 3.0)];
+/// Alarms of each stack, and of a part.
+mod alarms {
+    pub(super) const ALWAYS: f64 = 9.0;
+    pub(super) const KAFKA: f64 = 7.0;
+    pub(super) const CHANGES: f64 = 10.0;
+    pub(super) const ANALYTICS: f64 = 3.0;
+}
 
 /// Firehose hands so much on at a time, or what came in a minute; it writes a file of so much, or of so long: the template's defaults.
 const TRANSFORM_BYTES: f64 = 1e6;
@@ -79,27 +86,23 @@ struct Work<'a> {
 impl Work<'_> {
     /// So many invocations, each of so many milliseconds in so much memory.
     fn lambda(&self, invocations: f64, ms: f64, mb: f64) -> f64 {
-        invocations * (self.prices.lambda.request + ms / 1000.0 * mb / 1024.0 * self.gb_second)
+        invocations * (self.prices.lambda_request + ms / 1000.0 * mb / 1024.0 * self.gb_second)
     }
 
     fn calls(&self, s3: Calls, ledger: f64) -> f64 {
-        s3.puts * self.prices.s3.put + s3.gets * self.prices.s3.get + ledger * WRITES * self.prices.dynamodb.write
+        s3.puts * self.prices.s3_put + s3.gets * self.prices.s3_get + ledger * WRITES * self.prices.dynamodb_write
     }
 
     fn logs(&self, invocations: f64) -> f64 {
-        invocations * LOG_BYTES / GB * self.prices.cloudwatch.log_gb
+        invocations * LOG_BYTES / GB * self.prices.cloudwatch_log_gb
     }
-}
-
-fn of(all: &[(&str, f64)], name: &str) -> f64 {
-    all.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, number)| *number)
 }
 
 /// What it costs a month.
 pub(crate) fn bill(load: &Load, prices: &Prices, measured: &Measured) -> Vec<Line> {
     let gb_second = match load.architecture {
-        Architecture::X86 => prices.lambda.gb_second_x86_64,
-        Architecture::Arm64 => prices.lambda.gb_second_arm64,
+        Architecture::X86 => prices.lambda_gb_second_x86_64,
+        Architecture::Arm64 => prices.lambda_gb_second_arm64,
     };
     let work = Work { prices, gb_second };
     let mut lines = Vec::new();
@@ -120,27 +123,27 @@ fn idle(work: &Work<'_>, load: &Load, on_demand: bool, lines: &mut Vec<Line>) {
     let prices = work.prices;
     if on_demand {
         let gb = load.jobs * DAYS * KB / GB;
-        let moved = gb * (prices.kinesis.on_demand_gb_in + prices.kinesis.on_demand_gb_out);
-        add("command stream, on demand".to_owned(), HOURS * prices.kinesis.on_demand_hour + moved);
+        let moved = gb * (prices.kinesis_on_demand_gb_in + prices.kinesis_on_demand_gb_out);
+        add("command stream, on demand".to_owned(), HOURS * prices.kinesis_on_demand_hour + moved);
     } else {
-        add("command stream, one shard".to_owned(), HOURS * prices.kinesis.shard_hour);
+        add("command stream, one shard".to_owned(), HOURS * prices.kinesis_shard_hour);
     }
     let (minute, five, quarter) = (SECONDS / 60.0, SECONDS / 300.0, SECONDS / 900.0);
     let swept = |times: f64, mb: f64| work.lambda(times, 2.0 * CALL_MS, mb) + work.logs(times) * SWEEP_LOG;
     let mut sweeps = swept(minute, VCPU_MB) + swept(five, 512.0);
-    let mut alarms = of(&ALARMS, "");
+    let mut alarms = alarms::ALWAYS;
     if load.kafka_events_per_day > 0.0 {
         sweeps += swept(five, VCPU_MB) + swept(quarter, VCPU_MB);
-        alarms += of(&ALARMS, "HasKafka");
+        alarms += alarms::KAFKA;
     }
     if load.changes_per_day > 0.0 {
-        alarms += of(&ALARMS, "HasChanges");
+        alarms += alarms::CHANGES;
     }
     if load.live {
-        alarms += of(&ALARMS, "HasAnalytics");
+        alarms += alarms::ANALYTICS;
     }
     add("sweeps, by schedule".to_owned(), sweeps);
-    add(format!("{alarms} alarms"), alarms * prices.cloudwatch.alarm);
+    add(format!("{alarms} alarms"), alarms * prices.cloudwatch_alarm);
 }
 
 fn jobs(work: &Work<'_>, load: &Load, measured: &Measured, on_demand: bool, lines: &mut Vec<Line>) {
@@ -153,21 +156,20 @@ fn jobs(work: &Work<'_>, load: &Load, measured: &Measured, on_demand: bool, line
     let calls = puts + gets + measured.job_ledger_calls;
     let ms = measured.job(load.job_bytes).of(1.0) * 1000.0;
     if !on_demand {
-        add("records on the stream".to_owned(), jobs * work.prices.kinesis.put_unit);
+        add("records on the stream".to_owned(), jobs * work.prices.kinesis_put_unit);
     }
     add(format!("Lambda, {ms:.0} ms a job"), work.lambda(jobs, ms, VCPU_MB));
     let s3 = Calls { puts: puts * jobs, gets: gets * jobs };
     add(format!("{calls:.1} calls of S3 and DynamoDB a job"), work.calls(s3, measured.job_ledger_calls * jobs));
-    observed(work, "realtime", jobs, &mut add);
+    observed(work, metrics::REALTIME, jobs, &mut add);
 }
 
 /// Logs, and metrics while there is something to say in every hour.
-fn observed(work: &Work<'_>, function: &str, invocations: f64, add: &mut impl FnMut(String, f64)) {
-    let metrics = of(&METRICS, function);
+fn observed(work: &Work<'_>, metrics: f64, invocations: f64, add: &mut impl FnMut(String, f64)) {
     let hours = (invocations / HOURS).min(1.0);
     add(
         format!("logs and {metrics} metrics"),
-        work.logs(invocations) + metrics * hours * work.prices.cloudwatch.metric,
+        work.logs(invocations) + metrics * hours * work.prices.cloudwatch_metric,
     );
 }
 
@@ -182,16 +184,16 @@ fn telemetry(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<
         let readers = if load.live { 2.0 } else { 1.0 };
         // In steps of 1 KB a record.
         let in_gb = records * (load.bytes * load.events_per_record / KB).ceil() * KB / GB;
-        let dollars = HOURS * prices.kinesis.on_demand_hour
-            + in_gb * prices.kinesis.on_demand_gb_in
-            + in_gb * readers * prices.kinesis.on_demand_gb_out;
+        let dollars = HOURS * prices.kinesis_on_demand_hour
+            + in_gb * prices.kinesis_on_demand_gb_in
+            + in_gb * readers * prices.kinesis_on_demand_gb_out;
         add(format!("stream, on demand, {in_gb:.1} GB"), dollars);
     }
     if events == 0.0 {
         return;
     }
     let billed = records * (load.bytes * load.events_per_record / (5.0 * KB)).ceil() * 5.0 * KB / GB;
-    let dollars = billed * (prices.firehose.gb + prices.firehose.conversion_gb);
+    let dollars = billed * (prices.firehose_gb + prices.firehose_conversion_gb);
     add(format!("Firehose, Parquet; {gb:.1} GB, billed as {billed:.1}"), dollars);
     // Seconds a record, by its size: through what was measured of two.
     let (small, large) = (1.0 / measured.transform_small_s, 1.0 / measured.transform_large_s);
@@ -202,8 +204,8 @@ fn telemetry(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<
         work.lambda(invocations, cpu / invocations * 1000.0, VCPU_MB),
     );
     let files = (gb * GB / FILE_BYTES).max(records.min(SECONDS / FILE_SECONDS));
-    add(format!("{files:.0} files"), files * prices.s3.put);
-    observed(work, "transform", invocations, &mut add);
+    add(format!("{files:.0} files"), files * prices.s3_put);
+    observed(work, metrics::TRANSFORM, invocations, &mut add);
     if load.live {
         // An on-demand stream begins with four.
         let shards = shards(records / SECONDS, load.bytes * load.events_per_record).max(4.0);
@@ -211,13 +213,13 @@ fn telemetry(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<
         let batches = (events / batch_of(load.bytes)).max(records.min(SECONDS * shards));
         let cpu = events / measured.live_s;
         // Each shard reads the shares of those that were done before it; measured of one.
-        let shares = shards * (shards - 1.0) / 2.0 * SECONDS / 60.0 * prices.s3.get;
+        let shares = shards * (shards - 1.0) / 2.0 * SECONDS / 60.0 * prices.s3_get;
         let windows = shards * measured.windows_month_dollars + shares;
         add(
             format!("live statistics of {shards:.0} shards"),
             windows + work.lambda(batches, cpu / batches * 1000.0, VCPU_MB),
         );
-        observed(work, "analytics", batches, &mut add);
+        observed(work, metrics::ANALYTICS, batches, &mut add);
     }
 }
 
@@ -237,7 +239,7 @@ fn kafka(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<Line
         format!("{calls:.1} calls of S3 and DynamoDB a batch"),
         work.calls(s3, 2.0 * measured.ingest_ledger_calls * batches),
     );
-    observed(work, "ingest", batches, &mut add);
+    observed(work, metrics::INGEST, batches, &mut add);
 }
 
 fn changes(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<Line>) {
@@ -249,8 +251,8 @@ fn changes(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<Li
     let prices = work.prices;
     let shards = shards(changes / SECONDS, load.bytes);
     let batches = changes.min((SECONDS / 5.0 * shards).max(changes / batch_of(load.bytes)));
-    let puts = changes * (load.bytes / (25.0 * KB)).ceil() * prices.kinesis.put_unit;
-    add(format!("stream of {shards} shards"), shards * HOURS * prices.kinesis.shard_hour + puts);
+    let puts = changes * (load.bytes / (25.0 * KB)).ceil() * prices.kinesis_put_unit;
+    add(format!("stream of {shards} shards"), shards * HOURS * prices.kinesis_shard_hour + puts);
     let ms = changes / measured.stage_s / batches * 1000.0 + 3.0 * CALL_MS;
     let calls = Calls { puts: batches, gets: 0.0 };
     add(format!("staging, {batches:.0} batches"), work.lambda(batches, ms, VCPU_MB) + work.calls(calls, batches * 2.0));
@@ -264,22 +266,22 @@ fn changes(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<Li
     let beyond =
         if ms > LONGEST_COMMIT_MS { ", more than one may take: commit less often, or split the table" } else { "" };
     add(format!("{commits:.0} commits of {ms:.0} ms{beyond}"), work.lambda(commits, ms, VCPU_MB) + calls);
-    observed(work, "cdc", batches + commits, &mut add);
+    observed(work, metrics::CDC, batches + commits, &mut add);
 }
 
 fn batch(work: &Work<'_>, load: &Load, measured: &Measured, lines: &mut Vec<Line>) {
     let (bytes, runs) = (load.batch_bytes_per_day * DAYS, load.batch_runs_per_day * DAYS);
-    if bytes == 0.0 || runs == 0.0 {
+    if bytes == 0.0 {
         return;
     }
+    let mut add = |what: String, dollars: f64| lines.push(Line { part: "batch", what, dollars });
     // Two workers of a DPU, 4 vCPUs, each; the one that drives does no work. A run is billed for a minute at least.
     let seconds = bytes / load.bytes / (measured.spark_s * 2.0);
     let billed = seconds.max(runs * 60.0);
     let what = format!("{runs:.0} runs of {:.0} s on two workers, off-peak (Flex)", billed / runs);
-    let dollars = billed / 3600.0 * 2.0 * work.prices.glue.flex_dpu_hour;
-    lines.push(Line { part: "batch", what, dollars });
-    let metrics = of(&METRICS, "orchestrator") * (runs / HOURS).min(1.0) * work.prices.cloudwatch.metric;
-    lines.push(Line { part: "batch", what: "logs and 4 metrics".to_owned(), dollars: work.logs(runs * 5.0) + metrics });
+    add(what, billed / 3600.0 * 2.0 * work.prices.glue_flex_dpu_hour);
+    // The orchestrator's: a run is begun, looked at, finished and loaded.
+    observed(work, metrics::ORCHESTRATOR, runs * 5.0, &mut add);
 }
 
 /// What others cost that run all the time, at their least.
@@ -287,20 +289,21 @@ pub(crate) fn others(prices: &Prices) -> Vec<Line> {
     let glue = |workers: &str, dpus: f64| Line {
         part: "glue",
         what: format!("AWS Glue streaming, 2 x {workers}"),
-        dollars: HOURS * 2.0 * dpus * prices.glue.dpu_hour,
+        dollars: HOURS * 2.0 * dpus * prices.glue_dpu_hour,
     };
     // One KPU that works, one that orchestrates, and the storage of the first.
-    let flink = HOURS * 2.0 * prices.flink.kpu_hour + 50.0 * prices.flink.storage_gb;
+    let flink = HOURS * 2.0 * prices.flink_kpu_hour + 50.0 * prices.flink_storage_gb;
     let flink = Line { part: "flink", what: "Managed Service for Apache Flink, 1 KPU".to_owned(), dollars: flink };
     vec![glue("G.1X", 1.0), glue("G.025X", 0.25), flink]
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     use proptest::prelude::*;
+    use serde_json::Value;
+    use weir_template::Template;
 
     use super::*;
 
@@ -332,17 +335,74 @@ mod tests {
     }
 
     #[test]
-    fn alarms_are_the_templates() {
+    fn alarms_and_defaults_are_the_templates() {
         let template = std::fs::read_to_string(Path::new(ROOT).join("template.yaml")).unwrap();
-        let mut found: BTreeMap<&str, f64> = BTreeMap::new();
-        for (at, _) in template.match_indices("Type: AWS::CloudWatch::Alarm") {
-            let rest = template[at..].lines().skip(1).take_while(|line| line.starts_with("    "));
-            let condition = rest.filter_map(|line| line.strip_prefix("    Condition: ")).next().unwrap_or_default();
-            *found.entry(condition).or_default() += 1.0;
+        let template = Template::parse(&template).unwrap();
+        let made = |by: Option<&str>| {
+            let alarms = template.of_type("AWS::CloudWatch::Alarm");
+            alarms.filter(|(_, alarm)| alarm.get("Condition").and_then(Value::as_str) == by).count() as f64
+        };
+        assert_eq!(
+            [made(None), made(Some("HasKafka")), made(Some("HasChanges")), made(Some("HasAnalytics"))],
+            [alarms::ALWAYS, alarms::KAFKA, alarms::CHANGES, alarms::ANALYTICS]
+        );
+        let default = |name: &str| {
+            let (_, parameter) = template.section("Parameters").find(|(known, _)| *known == name).unwrap();
+            let value = &parameter["Default"];
+            value.as_f64().or_else(|| value.as_str()?.parse().ok()).unwrap()
+        };
+        assert_eq!(default("TransformBufferMB") * 1e6, TRANSFORM_BYTES);
+        assert_eq!(default("TelemetryBufferSeconds"), FILE_SECONDS);
+        assert_eq!(default("TelemetryBufferMB") * 1e6, FILE_BYTES);
+        assert_eq!(
+            template.resource("CdcCommitFunction")["Properties"]["Timeout"].as_f64(),
+            Some(LONGEST_COMMIT_MS / 1e3)
+        );
+        assert_eq!(template.resource("RealtimeFunction")["Properties"]["MemorySize"].as_f64(), Some(VCPU_MB));
+    }
+
+    /// What people read is what is reckoned: who measures anew writes these anew.
+    #[test]
+    fn the_readme_and_the_scaling_page_say_what_the_bill_says() {
+        let page = |name: &str| std::fs::read_to_string(Path::new(ROOT).join(name)).unwrap();
+        let (readme, scaling) = (page("README.md"), page("docs/scaling.md"));
+        let small = Load { jobs: 1e3, events_per_day: 1e6, ..nothing() };
+        let large = Load { jobs: 1e5, job_bytes: 10e6, events_per_day: 1e9, events_per_record: 100.0, ..nothing() };
+        let live = Load { source: Source::Kinesis, live: true, ..large.clone() };
+        for (row, load) in
+            [("| idle |", nothing()), ("| small:", small), ("| large:", large), ("| the same by an on-demand", live)]
+        {
+            let line =
+                readme.lines().find(|line| line.starts_with(row)).unwrap_or_else(|| panic!("README has no {row}"));
+            assert!(line.contains(&format!(" ${}", grouped(total(&load)))), "{row} {}: {line}", total(&load));
         }
-        // OpenSearch's are no part of the bill, nor is OpenSearch.
-        found.remove("HasSearch");
-        assert_eq!(found, BTreeMap::from(ALARMS));
+        let second = 86_400.0;
+        let packed = |events: f64| Load { events_per_day: events * second, events_per_record: 100.0, ..nothing() };
+        let by_stream = |events: f64| Load { source: Source::Kinesis, ..packed(events) };
+        let by_kafka = |events: f64| Load { kafka_events_per_day: events * second, ..nothing() };
+        let rows: [(&str, &dyn Fn(f64) -> Load); 3] = [
+            ("| telemetry put to Firehose | $", &packed),
+            ("| telemetry by an on-demand stream |", &by_stream),
+            ("| Kafka, Lambda and its calls", &by_kafka),
+        ];
+        for (row, load) in rows {
+            let line =
+                scaling.lines().find(|line| line.starts_with(row)).unwrap_or_else(|| panic!("scaling.md has no {row}"));
+            let said = line.split('|').skip(2).filter(|cell| !cell.is_empty());
+            for (cell, events) in said.zip([1e3, 1e5, 1e6]) {
+                let said: String = cell.split('$').nth(1).unwrap().chars().take_while(|c| !" :".contains(*c)).collect();
+                let (said, reckoned): (f64, f64) = (said.replace(',', "").parse().unwrap(), total(&load(events)));
+                // Of three figures, or of whole dollars.
+                let rounded = (reckoned * 0.005).max(0.5);
+                assert!((said - reckoned).abs() <= rounded, "{row} {events}: {said}, and {reckoned:.0} is reckoned");
+            }
+        }
+    }
+
+    /// With its thousands apart.
+    fn grouped(dollars: f64) -> String {
+        let whole = dollars.round() as u64;
+        if whole < 1_000 { whole.to_string() } else { format!("{},{:03}", whole / 1_000, whole % 1_000) }
     }
 
     #[test]

@@ -4,80 +4,32 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-/// What AWS asks (prices.toml), in dollars.
+/// What AWS asks, in dollars: prices.toml says of what each is.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Prices {
     pub(crate) region: String,
     pub(crate) on: String,
-    pub(crate) lambda: Lambda,
-    pub(crate) kinesis: Kinesis,
-    pub(crate) firehose: Firehose,
-    pub(crate) s3: S3,
-    pub(crate) dynamodb: DynamoDb,
-    pub(crate) cloudwatch: CloudWatch,
-    pub(crate) glue: Glue,
-    pub(crate) flink: Flink,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Lambda {
-    pub(crate) request: f64,
-    pub(crate) gb_second_x86_64: f64,
-    pub(crate) gb_second_arm64: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Kinesis {
-    pub(crate) shard_hour: f64,
-    pub(crate) put_unit: f64,
-    pub(crate) on_demand_hour: f64,
-    pub(crate) on_demand_gb_in: f64,
-    pub(crate) on_demand_gb_out: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Firehose {
-    pub(crate) gb: f64,
-    pub(crate) conversion_gb: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct S3 {
-    pub(crate) put: f64,
-    pub(crate) get: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DynamoDb {
-    pub(crate) write: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CloudWatch {
-    pub(crate) metric: f64,
-    pub(crate) alarm: f64,
-    pub(crate) log_gb: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Glue {
-    pub(crate) dpu_hour: f64,
-    pub(crate) flex_dpu_hour: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Flink {
-    pub(crate) kpu_hour: f64,
-    pub(crate) storage_gb: f64,
+    pub(crate) lambda_request: f64,
+    pub(crate) lambda_gb_second_x86_64: f64,
+    pub(crate) lambda_gb_second_arm64: f64,
+    pub(crate) kinesis_shard_hour: f64,
+    pub(crate) kinesis_put_unit: f64,
+    pub(crate) kinesis_on_demand_hour: f64,
+    pub(crate) kinesis_on_demand_gb_in: f64,
+    pub(crate) kinesis_on_demand_gb_out: f64,
+    pub(crate) firehose_gb: f64,
+    pub(crate) firehose_conversion_gb: f64,
+    pub(crate) s3_put: f64,
+    pub(crate) s3_get: f64,
+    pub(crate) dynamodb_write: f64,
+    pub(crate) cloudwatch_metric: f64,
+    pub(crate) cloudwatch_alarm: f64,
+    pub(crate) cloudwatch_log_gb: f64,
+    pub(crate) glue_dpu_hour: f64,
+    pub(crate) glue_flex_dpu_hour: f64,
+    pub(crate) flink_kpu_hour: f64,
+    pub(crate) flink_storage_gb: f64,
 }
 
 impl Prices {
