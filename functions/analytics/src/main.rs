@@ -47,5 +47,6 @@ async fn main() -> Result<(), Error> {
         memory: Memory::default(),
         config,
     };
-    serve(async |event: Box<RawValue>, visit| analytics.handle(event.get(), visit).await).await
+    serve(analytics.telemetry.clone(), async |event: Box<RawValue>, visit| analytics.handle(event.get(), visit).await)
+        .await
 }

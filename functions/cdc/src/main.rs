@@ -36,5 +36,5 @@ async fn main() -> Result<(), Error> {
         memory: Memory::default(),
         config,
     };
-    serve(async |event: Box<RawValue>, visit| cdc.handle(event.get(), visit).await).await
+    serve(cdc.herald.telemetry.clone(), async |event: Box<RawValue>, visit| cdc.handle(event.get(), visit).await).await
 }

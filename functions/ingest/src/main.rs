@@ -36,5 +36,6 @@ async fn main() -> Result<(), Error> {
         writer: Writer::of_process(&log_stream(), now_ms()),
         memory: Memory::default(),
     };
-    serve(async |event: Box<RawValue>, visit| ingest.handle(event.get(), visit).await).await
+    serve(ingest.herald.telemetry.clone(), async |event: Box<RawValue>, visit| ingest.handle(event.get(), visit).await)
+        .await
 }

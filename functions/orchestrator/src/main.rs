@@ -37,5 +37,6 @@ async fn main() -> Result<(), Error> {
         writer,
     };
     // Lambda invokes it again for an event that fails, and keeps what fails to the end.
-    serve(async |event: Value, visit| orchestrator.handle(&event, visit).await).await
+    serve(orchestrator.herald.telemetry.clone(), async |event: Value, visit| orchestrator.handle(&event, visit).await)
+        .await
 }
