@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use weir_alerts::{Notice, Publisher, notify};
+use weir_alerts::{Notice, Publisher, Unheard, notify};
 use weir_command::{Action, Command, Mode};
 use weir_contract::{Contract, contract};
 use weir_delivery::{Failure, Fault, Outcome};
@@ -291,7 +291,7 @@ impl Runner {
 
     pub(crate) async fn tell(&self, notice: &Notice, invocation: &Invocation) {
         if let Err(failure) = notify(self.ledger.store(), self.publisher.as_ref(), notice, now_ms()).await {
-            self.say(invocation, &Trouble { doing: "publish an alert", failure: &failure });
+            self.say(invocation, &Unheard(&failure));
         }
     }
 

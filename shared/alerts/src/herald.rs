@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use weir_delivery::Failure;
 use weir_ledger::Store;
-use weir_telemetry::{Event, Telemetry, Trouble, Visit};
+use weir_telemetry::{Event, Level, Metric, Telemetry, Visit};
 
 use crate::{Notice, Publisher, notify, notify_surely};
 
@@ -29,7 +30,7 @@ impl Herald {
     pub async fn tell(&self, notice: &Notice, visit: &Visit) {
         let told = notify(self.store.as_ref(), self.publisher.as_ref(), notice, visit.now_ms()).await;
         if let Err(failure) = told {
-            self.say(visit, &Trouble { doing: "publish an alert", failure: &failure });
+            self.say(visit, &Unheard(&failure));
         }
     }
 
@@ -39,5 +40,31 @@ impl Herald {
     /// The publisher's: then nobody has heard.
     pub async fn tell_surely(&self, notice: &Notice) -> Result<(), Failure> {
         notify_surely(self.publisher.as_ref(), notice).await
+    }
+}
+
+/// A notice could not be published, and why: people do not know what it was about.
+pub struct Unheard<'a>(pub &'a Failure);
+
+impl Event for Unheard<'_> {
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> String {
+        format!("Could not publish an alert: {}", self.0.reason)
+    }
+
+    fn facts(&self) -> Value {
+        json!({"code": self.0.code, "fault": self.0.fault})
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![Metric::count("AlertsUnheard", 1)]
+    }
+
+    // One alarm for whoever it was.
+    fn of_stack(&self) -> bool {
+        true
     }
 }

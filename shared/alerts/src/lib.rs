@@ -15,7 +15,7 @@ use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};
 use weir_delivery::Failure;
 use weir_ledger::Store;
 
-pub use herald::Herald;
+pub use herald::{Herald, Unheard};
 
 /// Something a person should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,11 @@ pub struct Notice {
 pub trait Publisher: Send + Sync {
     /// Publishes one.
     async fn publish(&self, subject: &str, text: &str) -> Result<(), Failure>;
+
+    /// Why it should be left alone for a moment: it was not heard just now. What must be heard is published even so.
+    fn resting(&self) -> Option<Failure> {
+        None
+    }
 }
 
 /// A topic that is slow must not take the function's time from its work: without this, a batch whose job had failed ran out of it.
@@ -68,16 +73,6 @@ impl Topic {
 #[async_trait]
 impl Publisher for Topic {
     async fn publish(&self, subject: &str, text: &str) -> Result<(), Failure> {
-        let ago = self.unheard().map(|at| at.elapsed()).filter(|ago| *ago < REST);
-        if let Some(ago) = ago {
-            let reason = format!(
-                "{} was not heard {} s ago, and is left alone for {} s",
-                self.arn,
-                ago.as_secs(),
-                REST.as_secs()
-            );
-            return Err(Failure::passing("NotPublished", reason));
-        }
         let hurried = TimeoutConfig::builder().operation_timeout(PATIENCE).build();
         let publish = self.client.publish().topic_arn(&self.arn).subject(subject).message(text).customize();
         let sent = publish.config_override(Config::builder().timeout_config(hurried)).send().await;
@@ -90,6 +85,13 @@ impl Publisher for Topic {
             };
             Failure::aws(error.code(), status, format!("publish to {}: {said}", self.arn))
         })
+    }
+
+    fn resting(&self) -> Option<Failure> {
+        let ago = self.unheard().map(|at| at.elapsed()).filter(|ago| *ago < REST)?;
+        let (ago, rest) = (ago.as_secs(), REST.as_secs());
+        let reason = format!("{} did not answer {ago} s ago, and is left alone for {rest} s", self.arn);
+        Some(Failure::passing("NotPublished", reason))
     }
 }
 
@@ -109,6 +111,9 @@ pub async fn notify(
     notice: &Notice,
     now_ms: u64,
 ) -> Result<bool, Failure> {
+    if let Some(failure) = publisher.resting() {
+        return Err(failure);
+    }
     let window = now_ms / WINDOW_MS;
     let counter = format!("alert#{}#{}#{window}", notice.what, notice.failure.code);
     let expires_s = (window + 2) * WINDOW_MS / 1000;
@@ -167,6 +172,29 @@ mod tests {
         assert!(notify(&store, &Broken, &notice, 0).await.is_err());
         assert_eq!(notify(&store, &outbox, &notice, 1).await, Ok(true));
         assert_eq!(notify(&store, &outbox, &notice, 2).await, Ok(false));
+    }
+
+    struct Resting(Outbox);
+
+    #[async_trait]
+    impl Publisher for Resting {
+        async fn publish(&self, subject: &str, text: &str) -> Result<(), Failure> {
+            self.0.publish(subject, text).await
+        }
+
+        fn resting(&self) -> Option<Failure> {
+            Some(Failure::passing("NotPublished", "not heard just now"))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_must_be_heard_is_tried_where_others_wait() {
+        let (store, resting) = (MemoryStore::default(), Resting(Outbox::default()));
+        let notice = notice("StagedGone", "a");
+        assert!(notify(&store, &resting, &notice, 0).await.is_err());
+        assert_eq!(notify_surely(&resting, &notice).await, Ok(()));
+        assert_eq!(resting.0.0.lock().unwrap().len(), 1);
+        assert_eq!(notify(&store, &resting.0, &notice, 1).await, Ok(true), "nothing was counted of what waited");
     }
 
     #[derive(Default)]

@@ -50,7 +50,13 @@ impl Unit {
     }
 }
 
-pub(crate) fn attach(line: &mut Map<String, Value>, namespace: &str, at_ms: u64, metrics: &[Metric]) {
+pub(crate) fn attach(
+    line: &mut Map<String, Value>,
+    namespace: &str,
+    dimensions: &[&str],
+    at_ms: u64,
+    metrics: &[Metric],
+) {
     if metrics.is_empty() {
         return;
     }
@@ -61,7 +67,7 @@ pub(crate) fn attach(line: &mut Map<String, Value>, namespace: &str, at_ms: u64,
         metrics.iter().map(|metric| json!({"Name": metric.name, "Unit": metric.unit.name()})).collect();
     let directive = json!({
         "Timestamp": at_ms,
-        "CloudWatchMetrics": [{"Namespace": namespace, "Dimensions": [["function"]], "Metrics": declared}],
+        "CloudWatchMetrics": [{"Namespace": namespace, "Dimensions": [dimensions], "Metrics": declared}],
     });
     line.insert("_aws".to_owned(), directive);
 }

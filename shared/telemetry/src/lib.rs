@@ -41,6 +41,10 @@ pub trait Event {
     fn metrics(&self) -> Vec<Metric> {
         Vec::new()
     }
+    /// Whether that is counted of the stack as a whole, and not of the function that says it.
+    fn of_stack(&self) -> bool {
+        false
+    }
     /// Of when that is, in milliseconds since the epoch, if not of now.
     fn at_ms(&self) -> Option<u64> {
         None
@@ -96,7 +100,8 @@ impl Telemetry {
         ] {
             line.insert(name.to_owned(), value);
         }
-        emf::attach(&mut line, &self.namespace, event.at_ms().unwrap_or(now_ms), &event.metrics());
+        let dimensions: &[&str] = if event.of_stack() { &[] } else { &["function"] };
+        emf::attach(&mut line, &self.namespace, dimensions, event.at_ms().unwrap_or(now_ms), &event.metrics());
         Value::Object(line)
     }
 }

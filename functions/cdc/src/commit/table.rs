@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Schema};
-use weir_alerts::Notice;
+use weir_alerts::{Notice, Unheard};
 use weir_changes::{ColumnDefinition, Entry, Source, TableDefinition, contract_of, inferred, plain_name, reduce};
 use weir_contract::Contract;
 use weir_delivery::Failure;
@@ -220,7 +220,7 @@ impl Cdc {
             };
             // Nobody will find out again.
             if let Err(failure) = self.herald.tell_surely(&notice).await {
-                self.herald.say(visit, &Trouble { doing: "publish an alert", failure: &failure });
+                self.herald.say(visit, &Unheard(&failure));
             }
         }
     }
