@@ -41,6 +41,8 @@ pub const TRANSFORM: Setting = Setting { name: "transform", built: "TransformFun
 
 /// Kafka's function, whose leases end with its deadline.
 pub const INGEST: Setting = Setting { name: "ingest", built: "IngestFunction", lease_grace_s: 0 };
+/// What makes few of its files of many.
+pub const COMPACT: Setting = Setting { name: "compact", built: "CompactFunction", lease_grace_s: 0 };
 
 /// What stages changes, and what commits them.
 pub const CDC: Setting = Setting { name: "cdc", built: "CdcFunction", lease_grace_s: 0 };
@@ -52,6 +54,9 @@ pub const ORCHESTRATOR: Setting = Setting { name: "orchestrator", built: "Orches
 
 /// What keeps live statistics, which has no leases.
 pub const ANALYTICS: Setting = Setting { name: "analytics", built: "AnalyticsFunction", lease_grace_s: 0 };
+/// What delivers them to OpenSearch.
+pub const DELIVERS: Setting =
+    Setting { name: "analytics-deliver", built: "AnalyticsDeliverFunction", lease_grace_s: 0 };
 
 /// Where `sam build` puts what it made.
 const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.aws-sam/build");

@@ -15,7 +15,6 @@ use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use bytes::Bytes;
 use serde_json::json;
 use weir_command::Location;
-use weir_delivery::Failure;
 use weir_lake::{Lake, S3Lake, aws_config};
 use weir_ledger::{DynamoStore, Job, State, Store};
 
@@ -122,8 +121,14 @@ impl Stack {
     pub async fn objects(&self, under: &Location) -> Result<BTreeMap<String, Vec<u8>>, Failed> {
         let mut found = BTreeMap::new();
         for object in self.lake.list(under, None).await?.objects {
-            let bytes = self.lake.get(&object.location, None, 0, object.size).await?;
-            found.insert(object.location.key().to_owned(), bytes.to_vec());
+            let whole = loop {
+                match weir_lake::find(&self.lake, &object.location).await {
+                    // It was written again or deleted meanwhile.
+                    Err(failure) if ["PreconditionFailed", "NoSuchKey"].contains(&failure.code.as_str()) => {}
+                    whole => break whole?,
+                }
+            };
+            found.extend(whole.map(|(bytes, _)| (object.location.key().to_owned(), bytes.to_vec())));
         }
         Ok(found)
     }
@@ -256,18 +261,13 @@ impl Stack {
         let at = Location::parse(&at)?;
         let begun = Instant::now();
         loop {
-            match self.whole(&at).await {
-                Ok(letter) => return Ok(serde_json::from_slice(&letter)?),
+            // One that is written again meanwhile is a failure: a record that comes twice writes it twice, with another time in it.
+            match weir_lake::find(&self.lake, &at).await {
+                Ok(Some((letter, _))) => return Ok(serde_json::from_slice(&letter)?),
                 Err(failure) if begun.elapsed() > Duration::from_secs(60) => return Err(failure.into()),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Ok(None) if begun.elapsed() > Duration::from_secs(60) => return Err(format!("there is no {at}").into()),
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
-    }
-
-    /// An object as it is now. One that is written again between the look at its size and the reading is a failure to
-    /// try again: a record that comes twice writes its dead letter twice, with another time in it.
-    async fn whole(&self, at: &Location) -> Result<Bytes, Failure> {
-        let info = self.lake.head(at).await?;
-        self.lake.get(at, Some(&info.etag), 0, info.size).await
     }
 }

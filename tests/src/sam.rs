@@ -49,6 +49,8 @@ impl Running {
         match self {
             Self::Ours(function) => function.invoke(event, timeout).await,
             Self::Sams(sam) => Ok(match sam.function.invoke(event).await? {
+                // Its process ended.
+                Answer::Response(answer) if answer.is_empty() => Answer::Nothing,
                 // SAM writes JSON anew, with blanks.
                 Answer::Response(answer) => Answer::Response(serde_json::from_str::<Value>(&answer)?.to_string()),
                 other => other,
@@ -68,7 +70,15 @@ impl Drop for Sam {
     fn drop(&mut self) {
         // It takes its containers with it when it is asked to end, not when it is killed.
         let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let _ = self.process.wait();
+        let asked = Instant::now();
+        while matches!(self.process.try_wait(), Ok(None)) {
+            if asked.elapsed() > Duration::from_secs(20) {
+                let _ = self.process.kill();
+                let _ = self.process.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -19,13 +19,10 @@ use weir_delivery::Failure;
 use weir_local::faults::{Fault, Proxy, Rule};
 use weir_local::runtime::Answer;
 use weir_search::{Identity, Login, Logins, Node, conformance};
-use weir_tests::function::{ANALYTICS, Setting};
+use weir_tests::function::{ANALYTICS, DELIVERS};
 use weir_tests::{Failed, Stack, aws, cli};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-
-/// The same binary, which delivers.
-const DELIVERS: Setting = Setting { name: "analytics-deliver", ..ANALYTICS };
 
 fn endpoint() -> Result<String, Failed> {
     Ok(std::env::var("WEIR_SEARCH").map_err(|_| "WEIR_SEARCH is not set: run `make test`, or `python local/opensearch.py` and export WEIR_SEARCH=http://127.0.0.1:4570")?)

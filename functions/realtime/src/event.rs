@@ -107,7 +107,7 @@ impl Event for BatchAnswered<'_> {
             Metric::count("RecordsSkipped", count(|outcome| matches!(outcome, Outcome::Skipped(_)))),
             Metric::count("RecordsPoison", count(|outcome| matches!(outcome, Outcome::Poison(_)))),
             Metric::count("RecordsRetried", count(|outcome| matches!(outcome, Outcome::Retry(_)))),
-            Metric::new("StreamLag", self.lag_ms as f64, Unit::Milliseconds),
+            Metric::new("Lag", self.lag_ms as f64, Unit::Milliseconds),
         ]
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use weir_command::Location;
 use weir_local::runtime::Answer;
 use weir_tests::batch::duckdb;
-use weir_tests::function::INGEST;
-use weir_tests::kafka::own_ledger;
+use weir_tests::function::{COMPACT, INGEST};
+use weir_tests::kafka::{own_database, own_ledger};
 use weir_tests::sam::By;
 use weir_tests::{Failed, Stack};
 
@@ -21,11 +22,30 @@ const SAMPLES: [(&str, usize, usize, usize); 4] = [
     ("sweep.json", 0, 0, 0),
 ];
 
+/// What the function that compacts is asked, and in how many partitions it makes one file of two.
+const COMPACTIONS: [(&str, usize); 2] = [("compact-unfinished.json", 0), ("compact.json", 1)];
+
+async fn compact(stack: &Stack, by: By, own: &[(&str, &str)]) -> Result<(), Failed> {
+    let Some(function) = stack.run(by, COMPACT, own).await? else { return Ok(()) };
+    for (name, partitions) in COMPACTIONS {
+        // The second time there is nothing left to do.
+        for partitions in [partitions, 0] {
+            let answer = function.invoke(&event("ingest", name)?, Duration::from_secs(60)).await?;
+            let Answer::Response(answer) = answer else { return Err(format!("{name}: {answer:?}").into()) };
+            let answer: Value = serde_json::from_str(&answer)?;
+            let done = answer["partitions"].as_array().ok_or("no partitions")?;
+            assert_eq!((done.len(), &answer["left"]), (partitions, &json!(0)), "{name}: {answer}");
+            assert!(done.iter().all(|done| (&done["files"], &done["into"]) == (&json!(2), &json!(1))), "{answer}");
+        }
+    }
+    Ok(())
+}
+
 pub(crate) async fn every_event(by: By) -> Result<(), Failed> {
     let stack = Stack::open(&format!("replay-ingest-{by}")).await?;
-    let known = SAMPLES.iter().map(|(name, ..)| name.to_string()).collect();
-    assert_eq!(names("ingest")?, known, "a file is untold or gone");
-    let (table, _) = own_ledger(&stack).await?;
+    let known = SAMPLES.iter().map(|(name, ..)| *name).chain(COMPACTIONS.map(|(name, _)| name)).map(str::to_owned);
+    assert_eq!(names("ingest")?, known.collect(), "a file is untold or gone");
+    let ((table, _), database) = (own_ledger(&stack).await?, own_database(&stack).await?);
     let bucket = own_bucket(&stack).await?;
     let aside = Location::parse(&format!("s3://{bucket}/"))?;
     for (name, rows, quarantined, letters) in SAMPLES {
@@ -35,6 +55,7 @@ pub(crate) async fn every_event(by: By) -> Result<(), Failed> {
             ("EVENTS", events.as_str()),
             ("CLUSTER", &cluster),
             ("LEDGER_TABLE", &table),
+            ("DATABASE", &database),
             ("DEAD_LETTER_BUCKET", &bucket),
         ];
         let Some(function) = stack.run(by, INGEST, &own).await? else { return Ok(()) };
@@ -60,6 +81,11 @@ pub(crate) async fn every_event(by: By) -> Result<(), Failed> {
         if rows > 0 {
             let found = duckdb(&["rows", &format!("{events}page_logs/")]).await?;
             assert_eq!(found.len(), rows + 1, "{name}: {found:?}");
+        }
+        if name == "msk.json" {
+            compact(&stack, by, &own).await?;
+            let found = duckdb(&["rows", &format!("{events}page_logs/generation=1/")]).await?;
+            assert_eq!(found.len(), rows + 1, "what was compacted: {found:?}");
         }
     }
     Ok(())

@@ -6,20 +6,25 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use weir_command::Location;
 use weir_local::runtime::Answer;
-use weir_tests::function::ANALYTICS;
+use weir_tests::function::{ANALYTICS, DELIVERS};
 use weir_tests::sam::By;
 use weir_tests::{Failed, Stack};
 
 use crate::{event, names};
 
+/// What the function that delivers is told: that a mark was left, and by its schedule.
+const DELIVERIES: [&str; 2] = ["marked.json", "deliver.json"];
+
 pub(crate) async fn every_event(by: By) -> Result<(), Failed> {
     let stack = Stack::open(&format!("replay-live-{by}")).await?;
     let statistics = format!("s3://{}/live/tests/{}/", std::env::var("WEIR_TABLES_BUCKET")?, stack.run);
-    let Some(function) = stack.run(by, ANALYTICS, &[("STATISTICS", &statistics)]).await? else { return Ok(()) };
+    let name = stack.run.to_lowercase();
+    let own = [("STATISTICS", statistics.as_str()), ("DELIVERS", "true"), ("STACK", &name)];
+    let Some(function) = stack.run(by, ANALYTICS, &own).await? else { return Ok(()) };
     // In the order in which Lambda would send them; what the one answers, the next is given.
     let windows = ["window.json", "poison.json", "last.json", "last-empty.json", "early.json"];
     let others = ["no-window.json", "not-ours.json"];
-    let known: BTreeSet<String> = windows.iter().chain(&others).map(ToString::to_string).collect();
+    let known: BTreeSet<String> = windows.iter().chain(&others).chain(&DELIVERIES).map(ToString::to_string).collect();
     assert_eq!(names("analytics")?, known);
     let mut state = json!({});
     for name in windows {
@@ -59,5 +64,14 @@ pub(crate) async fn every_event(by: By) -> Result<(), Failed> {
     );
     assert_eq!(all["peak_hour"], json!([{"value": "9", "count": 8, "at_least": 8}]));
     assert_eq!(lines.len(), 3, "all, and each vendor");
+    // To the OpenSearch that runs beside the stack. In a container that is not on the same machine, and such a one is not spoken to without TLS.
+    let Some(delivers) = stack.run(By::Ourselves, DELIVERS, &own).await? else { return Ok(()) };
+    for (name, windows) in DELIVERIES.iter().zip([1, 0]) {
+        let answer = delivers.invoke(&event("analytics", name)?, Duration::from_secs(60)).await?;
+        let Answer::Response(answer) = answer else { return Err(format!("{name}: {answer:?}").into()) };
+        let answer: Value = serde_json::from_str(&answer)?;
+        let (delivered, left) = (&answer["windows"], [&answer["refused"], &answer["waiting"]]);
+        assert_eq!((delivered, left), (&json!(windows), [&json!(0); 2]), "{name}: {answer}");
+    }
     Ok(())
 }
