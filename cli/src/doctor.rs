@@ -1,5 +1,6 @@
 //! `weir doctor`: what is wrong with a deployed stack, and what to do.
 
+mod alerts;
 mod finding;
 mod functions;
 mod lag;
@@ -32,7 +33,7 @@ pub(crate) struct Doctor {
 impl Doctor {
     pub(crate) async fn run(&self, stack: &Stack) -> Result<(), Stop> {
         // If AWS can't be asked, or there is no such stack, that is all there is to say.
-        stack.variables("realtime").await?.ok_or_else(|| stack.lacks("realtime", "that part"))?;
+        let variables = stack.variables("realtime").await?.ok_or_else(|| stack.lacks("realtime", "that part"))?;
         let mut report = Report::new(self.json, self.all);
         // Before the functions are called: what is left, they take up.
         records::look(stack, &mut report).await;
@@ -40,6 +41,7 @@ impl Doctor {
         let there = functions::look(stack, &mut report).await;
         streams::look(stack, &there, &mut report).await;
         records::letters(stack, &mut report).await;
+        alerts::look(stack, variables.get("ALERT_TOPIC_ARN").map(String::as_str), &mut report).await;
         if self.probe {
             probe::send(stack, &mut report).await;
         }

@@ -75,7 +75,7 @@ fn line(position: &Position, now_ms: u64) -> [String; 5] {
     }
     let now = match (&position.intent, position.lease_until_ms > now_ms) {
         _ if position.stopped.is_some() => {
-            "stopped: its topic seems to be made anew; if so: weir kafka anew".to_owned()
+            format!("stopped: its topic seems to be made anew; if so: weir kafka anew {}", position.name)
         }
         (_, true) => format!("taken for {} s at most", (position.lease_until_ms - now_ms).div_ceil(1000)),
         (Some(_), false) => "left by its worker; the next one or the sweep clears it".to_owned(),

@@ -1,11 +1,13 @@
 //! A deployed stack, as the CLI talks to it.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::config::timeout::TimeoutConfig;
-use aws_sdk_lambda::error::{DisplayErrorContext, SdkError};
+use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::operation::invoke::InvokeError;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::LogType;
@@ -65,7 +67,7 @@ impl Stack {
             Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
                 Ok(None)
             }
-            Err(error) => Err(Stop::aws(DisplayErrorContext(error))),
+            Err(error) => Err(Stop::aws(said(&error))),
         }
     }
 
@@ -77,8 +79,10 @@ impl Stack {
         let client = aws_sdk_lambda::Client::new(&self.aws);
         let invoke = client.invoke().function_name(format!("{}-{function}", self.name)).log_type(LogType::Tail);
         // The SDK's own read time-out is shorter than a function's life.
-        let patient =
-            aws_sdk_lambda::Config::builder().timeout_config(TimeoutConfig::builder().read_timeout(LONGEST).build());
+        let patient = aws_sdk_lambda::Config::builder()
+            .timeout_config(TimeoutConfig::builder().read_timeout(LONGEST).build())
+            // What takes minutes is not done twice because a connection broke.
+            .retry_config(RetryConfig::disabled());
         let invoke = invoke.payload(Blob::new(request.to_string())).customize().config_override(patient);
         let answered = invoke.send().await?;
         let log = answered.log_result().and_then(|tail| STANDARD.decode(tail).ok()).unwrap_or_default();
@@ -99,10 +103,31 @@ impl Stack {
     pub(crate) async fn ask(&self, function: &str, request: &Value) -> Result<Result<Value, Fault>, Stop> {
         let called = self.call(function, request).await.map_err(|error| match error.as_service_error() {
             Some(known) if known.is_resource_not_found_exception() => self.lacks(function, "that part"),
-            _ => Stop::aws(DisplayErrorContext(error)),
+            _ => Stop::aws(said(&*error)),
         })?;
         let named = |fault: Fault| Fault { said: format!("{}-{function}: {}", self.name, fault.said), ..fault };
         Ok(called.answer.map_err(named))
+    }
+}
+
+/// What a service of AWS said, or why it did not answer.
+pub(crate) fn said<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + Error + 'static,
+    R: fmt::Debug,
+{
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        // Not the SDK's own DisplayErrorContext: it adds what only those who wrote the SDK can read.
+        _ => {
+            let mut words = error.to_string();
+            let mut below = error.source();
+            while let Some(cause) = below {
+                words += &format!(": {cause}");
+                below = cause.source();
+            }
+            words
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use weir_ledger::{Job, State, Store};
 
 use crate::jobs::{describe, state_of};
 use crate::out::say;
+use crate::stack::said;
 use crate::{Stack, Stop, now_ms};
 
 /// Put a command on the stream.
@@ -20,7 +21,7 @@ pub(crate) struct Submit {
     source: String,
     /// s3://bucket/prefix/
     dest: String,
-    /// copy or convert.
+    /// copy, convert, clean or aggregate; the last two need --dataset.
     #[arg(long, default_value = "copy")]
     command: String,
     /// parquet, ndjson, csv or avro.
@@ -62,7 +63,7 @@ impl Submit {
         let kinesis = aws_sdk_kinesis::Client::new(&stack.aws);
         let put =
             kinesis.put_record().stream_name(stack.stream()).partition_key(&id).data(Blob::new(record.into_bytes()));
-        put.send().await.map_err(|error| Stop::aws(aws_sdk_kinesis::error::DisplayErrorContext(error)))?;
+        put.send().await.map_err(|error| Stop::aws(said(&error)))?;
         if !self.wait {
             say!("{id}");
             return Ok(());

@@ -1,5 +1,7 @@
 //! What was looked at, and what was found.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde_json::json;
 
@@ -14,6 +16,8 @@ pub(crate) enum Level {
     Ok,
     /// Nothing is lost or held up; somebody should look.
     Note,
+    /// Whoever looks could not ask.
+    Unknown,
     /// Something does not work.
     Problem,
 }
@@ -45,6 +49,17 @@ impl Finding {
         Self { level: Level::Problem, what: what.into(), said, way_out }
     }
 
+    /// What could not be looked at: by whoever looks, whose permissions are not the stack's.
+    pub(crate) fn unknown(what: impl Into<String>, error: impl fmt::Display) -> Self {
+        let said = format!("could not be asked: {error}");
+        let way_out = if is_denied(&said) {
+            "your credentials may not: docs/operations.md says what they need"
+        } else {
+            "look again; if it stays so, the AWS Health Dashboard may know"
+        };
+        Self { level: Level::Unknown, what: what.into(), said, way_out: Some(way_out.to_owned()) }
+    }
+
     /// What to do about this very thing; behind what its cause says, if that is known.
     pub(crate) fn or(mut self, way_out: impl AsRef<str>) -> Self {
         let own = way_out.as_ref();
@@ -56,7 +71,7 @@ impl Finding {
 /// Causes that say their names in what AWS answers, and what to do about each.
 const CAUSES: [(&[&str], &str); 5] = [
     (
-        &["AccessDenied", "not authorized", "Forbidden"],
+        DENIED,
         "a permission is missing: the function's role in template.yaml, a bucket's or key's policy, or your organisation's",
     ),
     (
@@ -74,6 +89,13 @@ const CAUSES: [(&[&str], &str); 5] = [
     (&["timed out", "TimedOut"], "it ran out of time: what it calls is slow, or its Timeout is too short"),
 ];
 
+/// How AWS says that somebody may not.
+const DENIED: &[&str] = &["AccessDenied", "not authorized", "Forbidden"];
+
+fn is_denied(said: &str) -> bool {
+    DENIED.iter().any(|word| said.contains(word))
+}
+
 fn cause(said: &str) -> Option<&'static str> {
     CAUSES.iter().find(|(words, _)| words.iter().any(|word| said.contains(word))).map(|(_, way_out)| *way_out)
 }
@@ -86,16 +108,18 @@ pub(crate) struct Report {
     all: bool,
     looked: usize,
     problems: usize,
+    unknown: usize,
 }
 
 impl Report {
     pub(crate) fn new(json: bool, all: bool) -> Self {
-        Self { json, all, looked: 0, problems: 0 }
+        Self { json, all, looked: 0, problems: 0, unknown: 0 }
     }
 
     pub(crate) fn add(&mut self, finding: Finding) {
         self.looked += 1;
         self.problems += usize::from(finding.level == Level::Problem);
+        self.unknown += usize::from(finding.level == Level::Unknown);
         if self.json {
             let Finding { level, what, said, way_out } = &finding;
             return say!("{}", json!({"level": level, "what": what, "said": said, "way_out": way_out}));
@@ -104,6 +128,7 @@ impl Report {
             Level::Ok if !self.all => return,
             Level::Ok => "ok",
             Level::Note => "note",
+            Level::Unknown => "unknown",
             Level::Problem => "PROBLEM",
         };
         say!("{level:<8} {}: {}", finding.what, finding.said);
@@ -114,9 +139,15 @@ impl Report {
 
     /// In the end.
     pub(crate) fn verdict(&self) -> Result<(), Stop> {
-        let Self { looked, problems, .. } = self;
+        let Self { looked, problems, unknown, .. } = self;
         if *problems > 0 {
             return Err(Stop(1, format!("{problems} of {looked} findings are problems; docs/operations.md says more")));
+        }
+        if *unknown > 0 {
+            return Err(Stop(
+                3,
+                format!("{unknown} of {looked} things could not be looked at; no problem in the rest"),
+            ));
         }
         if !self.json {
             say!("{looked} things looked at, no problem");
@@ -134,6 +165,11 @@ mod tests {
         let halted =
             Finding::problem("batch logs", "run-1 is halted: Throttling: too much").or("`weir batch retry logs`");
         assert!(halted.way_out.is_some_and(|way_out| way_out.contains("quota") && way_out.ends_with("retry logs`")));
+        let mine = Finding::unknown("stream weir-commands", "AccessDeniedException: not authorized to GetRecords");
+        assert!(
+            mine.way_out.is_some_and(|way_out| way_out.contains("your credentials")),
+            "nobody mends the stack's roles"
+        );
         assert_eq!(Finding::problem("job", "doctor-1795037503 is not done").way_out, None, "a number is no status");
     }
 }

@@ -1,15 +1,15 @@
 //! The stack's functions: whether they are there, and what they say when they are called with what a sweep's schedule sends, or with an
-//! empty batch: nothing that does not happen every few minutes anyway. But for `cdc-commit`, whose schedule is the stack's to say, and
+//! empty batch: nothing that schedules don't do every few minutes anyway (the worker sweeps as `realtime` does). But for `cdc-commit`, whose schedule is the stack's to say, and
 //! which writes: that is not called, and the ledger says how it does.
 
 use std::time::Instant;
 
-use aws_sdk_lambda::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::types::{LastUpdateStatus, State};
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Report};
-use crate::stack::{Called, Fault, Stack};
+use crate::stack::{Called, Stack, said};
 
 /// A stack's functions, and whether each stack has it.
 const FUNCTIONS: [(&str, bool); 10] = [
@@ -46,9 +46,15 @@ fn event(function: &str, stack: &str) -> Option<Value> {
 }
 
 impl Called {
-    /// What the function logged that is no mere information: as `code: message`.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        self.log.lines().filter_map(complaint).collect()
+    /// How it failed, and what it logged that is no mere information, as `code: message`.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        let mut wrong: Vec<String> = self.log.lines().filter_map(complaint).collect();
+        if let Err(fault) = &self.answer {
+            // It logs that as well.
+            wrong.retain(|complaint| !complaint.contains(&fault.said));
+            wrong.insert(0, fault.to_string());
+        }
+        wrong
     }
 }
 
@@ -85,7 +91,7 @@ pub(crate) async fn look(stack: &Stack, report: &mut Report) -> Vec<&'static str
                 continue;
             }
             Err(error) => {
-                report.add(Finding::problem(what, DisplayErrorContext(error).to_string()));
+                report.add(Finding::unknown(what, said(&error)));
                 continue;
             }
         };
@@ -107,13 +113,10 @@ pub(crate) async fn look(stack: &Stack, report: &mut Report) -> Vec<&'static str
         };
         let begun = Instant::now();
         match stack.call(function, &event).await {
-            Err(error) => {
-                report.add(Finding::problem(what, format!("it can't be called: {}", DisplayErrorContext(error))))
-            }
+            Err(error) => report.add(Finding::unknown(what, said(&*error))),
             Ok(called) => {
                 let logs = format!("see its log, /weir/{}/{function}", stack.name);
-                let fault = called.answer.as_ref().err().map(Fault::to_string);
-                let wrong: Vec<String> = fault.into_iter().chain(called.complaints()).collect();
+                let wrong = called.wrong();
                 if wrong.is_empty() {
                     report.add(Finding::ok(what, format!("answers in {} ms", begun.elapsed().as_millis())));
                 } else {

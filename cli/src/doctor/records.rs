@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use weir_command::Location;
 use weir_contract::names;
 use weir_delivery::Failure;
-use weir_lake::{S3Lake, list_all};
+use weir_lake::{Lake, S3Lake};
 use weir_ledger::backlog::Backlogs;
 use weir_ledger::batch::{Book, Phase};
 use weir_ledger::positions::Positions;
@@ -14,13 +15,16 @@ use super::finding::{Finding, Report};
 use crate::redrive::Places;
 use crate::{Stack, now_ms};
 
-/// Sweeps come every five minutes; what three of them left is left for good.
+/// Sweeps come every minute or every five; what is left after three of them is left for good.
 const OVERDUE_MS: u64 = 15 * 60_000;
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
 /// So many jobs and lanes are looked at.
 const MOST: usize = 1_000;
+
+/// And so many dead letters are counted: a hundred listings.
+const MOST_LETTERS: usize = 100_000;
 
 pub(crate) async fn look(stack: &Stack, report: &mut Report) {
     let looks = [
@@ -31,15 +35,14 @@ pub(crate) async fn look(stack: &Stack, report: &mut Report) {
     ];
     for (what, looked) in looks {
         if let Err(failure) = looked {
-            let said = format!("the ledger can't be read: {}: {}", failure.code, failure.reason);
-            report
-                .add(Finding::problem(what, said).or("is the stack called so (--stack), and may you read its table?"));
+            report.add(Finding::unknown(what, format!("{}: {}", failure.code, failure.reason)));
         }
     }
 }
 
 fn count(number: usize, of: &str) -> String {
-    format!("{number}{} {of}{}", if number == MOST { " or more" } else { "" }, if number == 1 { "" } else { "s" })
+    let or_more = if [MOST, MOST_LETTERS].contains(&number) { " or more" } else { "" };
+    format!("{number}{or_more} {of}{}", if number == 1 { "" } else { "s" })
 }
 
 /// How many there are of each code, with the reason of the newest.
@@ -61,10 +64,14 @@ async fn jobs(stack: &Stack, report: &mut Report) -> Result<(), Failure> {
             count(overdue.len(), "job"),
             oldest.id
         );
-        let way_out = format!("does {}-worker run, and its schedule? `weir job {}`", stack.name, oldest.id);
+        let way_out = format!(
+            "does {}-realtime run, which sweeps every minute, and the schedule that calls it? `weir job {}`",
+            stack.name, oldest.id
+        );
         report.add(Finding::problem("jobs", said).or(way_out));
     }
     let recent = ledger.recent(now.saturating_sub(DAY_MS), now, MOST).await?;
+    let of = if recent.len() == MOST { format!("the newest {MOST}") } else { "the last day".to_owned() };
     let with =
         |state: State| recent.iter().filter(move |job| job.state == state).filter_map(|job: &Job| job.failure.as_ref());
     for (code, (number, reason)) in by_code(with(State::Waiting)) {
@@ -72,11 +79,11 @@ async fn jobs(stack: &Stack, report: &mut Report) -> Result<(), Failure> {
         report.add(Finding::problem("jobs", said).or("`weir jobs --state waiting`"));
     }
     for (code, (number, reason)) in by_code(with(State::Failed)) {
-        let said = format!("{} of the last day failed: {code}: {reason}", count(number, "job"));
+        let said = format!("{} of {of} failed: {code}: {reason}", count(number, "job"));
         report.add(Finding::note("jobs", said, "`weir jobs --state failed`"));
     }
     if overdue.is_empty() {
-        report.add(Finding::ok("jobs", format!("{} in the last day, none left", count(recent.len(), "job"))));
+        report.add(Finding::ok("jobs", format!("{} in the last day, none left over", count(recent.len(), "job"))));
     }
     Ok(())
 }
@@ -163,24 +170,23 @@ async fn backlogs(stack: &Stack, report: &mut Report) -> Result<(), Failure> {
 pub(crate) async fn letters(stack: &Stack, report: &mut Report) {
     let places = match Places::find(stack).await {
         Ok(places) => places,
-        Err(stop) => return report.add(Finding::problem("dead letters", stop.1)),
+        Err(stop) => return report.add(Finding::unknown("dead letters", stop.1)),
     };
     let lake = S3Lake::new(&stack.aws);
     let mut none = true;
     for under in &places.under {
         let what = format!("dead letters {under}");
-        match list_all(&lake, under).await {
-            Err(failure) => report.add(Finding::problem(what, failure.reason)),
-            Ok(objects) if objects.is_empty() => {}
-            Ok(objects) => {
+        match counted(&lake, under).await {
+            Err(failure) => report.add(Finding::unknown(what, format!("{}: {}", failure.code, failure.reason))),
+            Ok((0, _)) => {}
+            Ok((number, newest_ms)) => {
                 none = false;
-                let newest = objects.iter().map(|object| object.modified_ms).max();
-                let newest = newest.and_then(|at| jiff::Timestamp::from_millisecond(i64::try_from(at).ok()?).ok());
+                let newest = i64::try_from(newest_ms).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
                 let newest = newest.map_or_else(String::new, |at| format!(", the newest of {at:.0}"));
-                let said = format!("{} kept{newest}", count(objects.len(), "object"));
+                let newest = if number < MOST_LETTERS { newest } else { String::new() };
                 report.add(Finding::note(
                     what,
-                    said,
+                    format!("{} kept{newest}", count(number, "object")),
                     "`weir redrive list` says why, `weir redrive send` sends them again",
                 ));
             }
@@ -189,4 +195,19 @@ pub(crate) async fn letters(stack: &Stack, report: &mut Report) {
     if none {
         report.add(Finding::ok("dead letters", "none"));
     }
+}
+
+/// How many objects there are, up to so many, and when the newest of these was written.
+async fn counted(lake: &S3Lake, under: &Location) -> Result<(usize, u64), Failure> {
+    let (mut number, mut newest_ms, mut after) = (0, 0, None);
+    while number < MOST_LETTERS {
+        let page = lake.list(under, after.as_deref()).await?;
+        number += page.objects.len();
+        newest_ms = page.objects.iter().map(|object| object.modified_ms).fold(newest_ms, u64::max);
+        after = page.objects.last().map(|object| object.location.key().to_owned());
+        if !page.more || after.is_none() {
+            return Ok((number, newest_ms));
+        }
+    }
+    Ok((MOST_LETTERS, newest_ms))
 }

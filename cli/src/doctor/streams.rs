@@ -2,10 +2,10 @@
 
 use aws_sdk_firehose::types::DeliveryStreamStatus;
 use aws_sdk_kinesis::types::StreamStatus;
-use aws_sdk_lambda::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_lambda::error::ProvideErrorMetadata;
 
 use super::finding::{Finding, Report};
-use crate::Stack;
+use crate::stack::{Stack, said};
 
 /// What a mapping says of its last batch when nothing is wrong with it.
 const FINE: [&str; 2] = ["OK", "No records processed"];
@@ -28,8 +28,8 @@ pub(crate) async fn look(stack: &Stack, functions: &[&str], report: &mut Report)
                     other => Finding::problem(what, format!("it is {other}")).or("deploy the stack again"),
                 });
             }
-            Err(error) if error.code() == Some("ResourceNotFoundException") && !needed => {}
-            Err(error) => report.add(Finding::problem(what, DisplayErrorContext(error).to_string())),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => missing(what, needed, report),
+            Err(error) => report.add(Finding::unknown(what, said(&error))),
         }
     }
     for end in ["trips", "trips-search", "page-logs"] {
@@ -46,12 +46,19 @@ pub(crate) async fn look(stack: &Stack, functions: &[&str], report: &mut Report)
                     }
                 });
             }
-            Err(error) if error.code() == Some("ResourceNotFoundException") && end != "trips" => {}
-            Err(error) => report.add(Finding::problem(what, DisplayErrorContext(error).to_string())),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => missing(what, end == "trips", report),
+            Err(error) => report.add(Finding::unknown(what, said(&error))),
         }
     }
     for function in FED.iter().filter(|function| functions.contains(function)) {
         mappings(stack, function, report).await;
+    }
+}
+
+/// Of what not each stack has, nothing is said.
+fn missing(what: String, needed: bool, report: &mut Report) {
+    if needed {
+        report.add(Finding::problem(what, "it is not there").or("deploy the stack again"));
     }
 }
 
@@ -61,8 +68,7 @@ async fn mappings(stack: &Stack, function: &str, report: &mut Report) {
     let told = match client.list_event_source_mappings().function_name(&name).send().await {
         Ok(told) => told,
         Err(error) => {
-            let said = DisplayErrorContext(error).to_string();
-            return report.add(Finding::problem(format!("mappings of {name}"), said));
+            return report.add(Finding::unknown(format!("mappings of {name}"), said(&error)));
         }
     };
     if told.event_source_mappings().is_empty() {

@@ -1,7 +1,7 @@
 //! Where stream records go: a Kinesis stream, a delivery stream or a Kafka topic.
 
 use aws_sdk_firehose::types::Record as DeliveryRecord;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::ProvideErrorMetadata;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use weir_delivery::Failure;
@@ -10,24 +10,13 @@ use super::kafka::Topic;
 use super::lanes::Packed;
 use super::shards::{Shard, ShardMap};
 use crate::Stop;
+use crate::stack::said;
 
 /// One of them, by name.
 pub(crate) enum Sink {
     Kinesis(aws_sdk_kinesis::Client, String),
     Firehose(aws_sdk_firehose::Client, String),
     Kafka(Topic),
-}
-
-/// What the service said, or why it did not answer.
-fn said<E, R>(error: &SdkError<E, R>) -> String
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
-{
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        _ => DisplayErrorContext(error).to_string(),
-    }
 }
 
 /// What became of a record.

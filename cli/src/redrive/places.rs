@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use weir_command::Location;
 
 use super::letters::Known;
+use crate::stack::said;
 use crate::{Stack, Stop};
 
 /// What a delivery stream reads.
@@ -48,7 +49,7 @@ impl Places {
             match described {
                 Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
                 }
-                Err(error) => return Err(Stop::aws(aws_sdk_firehose::error::DisplayErrorContext(error))),
+                Err(error) => return Err(Stop::aws(said(&error))),
                 Ok(described) => {
                     described
                         .delivery_stream_description()

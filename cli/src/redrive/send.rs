@@ -16,6 +16,7 @@ use super::places::Source;
 use crate::produce::kafka::Topic;
 use crate::produce::lanes::Packed;
 use crate::produce::sink::{Sink, Taken};
+use crate::stack::said;
 use crate::{Stack, Stop};
 
 /// How often a letter is tried before it stays where it is.
@@ -49,9 +50,8 @@ impl Sender {
         for letter in letters {
             let payload = Blob::new(letter.raw.clone().unwrap_or_default());
             let asked = client.invoke().function_name(name).invocation_type(InvocationType::Event).payload(payload);
-            let refused =
-                |error| Failure::user("Invoke", format!("{}", aws_sdk_lambda::error::DisplayErrorContext(error)));
-            answers.push(asked.send().await.map(drop).map_err(refused));
+            let asked = asked.send().await;
+            answers.push(asked.map(drop).map_err(|error| Failure::user("Invoke", said(&error))));
         }
         answers
     }
