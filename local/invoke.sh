@@ -8,11 +8,12 @@ function="$1" event="$2" dir=target/local
 resource="$(sed -E 's/(^|-)([a-z])/\U\2/g' <<<"$function")Function"
 bootstrap=".aws-sam/build/$resource/bootstrap"
 [ -f "$dir/env" ] || { make --no-print-directory local-up >&2; echo "it stays up: make local-down stops it" >&2; }
-[ -f "$bootstrap" ] || { echo "there is no function $function; FN is realtime, worker, transform, ingest, cdc, cdc-commit or orchestrator" >&2; exit 2; }
+[ -f "$bootstrap" ] || { echo "there is no function $function; FN is realtime, worker, transform, orchestrator, ingest, compact, cdc, cdc-commit, analytics or analytics-deliver" >&2; exit 2; }
 . "$dir/env"
 aws sts get-caller-identity >/dev/null || { echo "the local AWS does not answer: make local-down, and again" >&2; exit 1; }
 weir_local="${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug/weir-local"
-engine=$(python local/engine.py 2>/dev/null) || exec "$weir_local" invoke "weir-$function" "$bootstrap" "$event"
+engine=$(python local/engine.py) || { echo "so it runs by itself, without SAM's container" >&2; engine=; }
+[ -n "$engine" ] || exec "$weir_local" invoke "weir-$function" "$bootstrap" "$event"
 of() { python -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv[2]])' "$engine" "$1"; }
 # A container reaches this machine by the bridge's address, where the local AWS does not listen.
 host=$(of host)

@@ -45,38 +45,38 @@ pub(crate) enum Architecture {
 /// What a stack is asked to do.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Load {
-    /// Small jobs a day, by the command stream.
-    #[arg(long, default_value = "0", value_parser = number)]
+    /// Small jobs a day, by the command stream. (The worker's, of 150 MB and more, are not reckoned.)
+    #[arg(long, default_value = "0", value_parser = number, allow_negative_numbers = true)]
     pub(crate) jobs: f64,
     /// Bytes of a job's input.
-    #[arg(long, default_value = "1M", value_parser = job_bytes)]
+    #[arg(long, default_value = "1M", value_parser = job_bytes, allow_negative_numbers = true)]
     pub(crate) job_bytes: f64,
     /// Telemetry events a day.
-    #[arg(long, default_value = "0", value_parser = number)]
+    #[arg(long, default_value = "0", value_parser = number, allow_negative_numbers = true)]
     pub(crate) events_per_day: f64,
     /// Bytes of an event of any kind.
-    #[arg(long, default_value = "500", value_parser = one_or_more)]
+    #[arg(long, default_value = "500", value_parser = event_bytes, allow_negative_numbers = true)]
     pub(crate) bytes: f64,
     /// Events that are sent as one record: packed documents, KPL aggregates (`weir produce`). Firehose asks for 5 KB a record at least.
-    #[arg(long, default_value = "1", value_parser = one_or_more)]
+    #[arg(long, default_value = "1", value_parser = one_or_more, allow_negative_numbers = true)]
     pub(crate) events_per_record: f64,
     /// How they come.
     #[arg(long, default_value = "direct")]
     pub(crate) source: Source,
-    /// Live statistics of them, by windows of a minute (`AnalyticsWindowSeconds`).
+    /// Live statistics of them, by windows of a minute (`AnalyticsWindowSeconds`). They read the Kinesis stream, which is then reckoned.
     #[arg(long)]
     pub(crate) live: bool,
     /// Events a day that come by Kafka.
-    #[arg(long, default_value = "0", value_parser = number)]
+    #[arg(long, default_value = "0", value_parser = number, allow_negative_numbers = true)]
     pub(crate) kafka_events_per_day: f64,
     /// Changes of database tables a day, committed every minute into one table of a million rows.
-    #[arg(long, default_value = "0", value_parser = number)]
+    #[arg(long, default_value = "0", value_parser = number, allow_negative_numbers = true)]
     pub(crate) changes_per_day: f64,
-    /// Bytes a day that land for batch runs on Spark, off-peak.
-    #[arg(long, default_value = "0", value_parser = number)]
+    /// Bytes a day that land for batch runs on Spark, off-peak: rows of `--bytes` each.
+    #[arg(long, default_value = "0", value_parser = number, allow_negative_numbers = true)]
     pub(crate) batch_bytes_per_day: f64,
     /// Batch runs a day.
-    #[arg(long, default_value = "1", value_parser = one_or_more)]
+    #[arg(long, default_value = "1", value_parser = one_or_more, requires = "batch_bytes_per_day")]
     pub(crate) batch_runs_per_day: f64,
     /// The parameter of that name.
     #[arg(long, default_value = "x86_64")]
@@ -85,21 +85,38 @@ pub(crate) struct Load {
 
 /// `1.5M` and the like, of bytes and of anything else.
 pub(crate) fn number(text: &str) -> Result<f64, String> {
+    // Whole bytes are what parse-size is for; a rate may be of half a record.
+    if let Some(plain) = text.parse().ok().filter(|plain| (0.0..=MOST).contains(plain)) {
+        return Ok(plain);
+    }
     let wrong = |error| format!("`{text}` is no number such as 500, 20k, 1.5M or 2G: {error}");
     Ok(parse_size(text).map_err(wrong)? as f64)
 }
+
+/// More than anybody has of anything here.
+const MOST: f64 = 1e18;
 
 /// The same, and not nothing.
 pub(crate) fn one_or_more(text: &str) -> Result<f64, String> {
     number(text).and_then(|value| if value >= 1.0 { Ok(value) } else { Err(format!("`{text}` is less than 1")) })
 }
 
+/// Bytes of an event, which a record holds: Firehose takes 1,000 KiB (its quotas).
+fn event_bytes(text: &str) -> Result<f64, String> {
+    match one_or_more(text)? {
+        bytes if bytes > 1_024_000.0 => {
+            Err(format!("`{text}`: an event of more than 1,000 KiB fits no record of Firehose"))
+        }
+        bytes => Ok(bytes),
+    }
+}
+
 /// Bytes of a job that the stream's own function does.
 pub(crate) fn job_bytes(text: &str) -> Result<f64, String> {
     match number(text)? {
-        bytes if bytes > 150e6 => Err(format!(
-            "`{text}`: jobs of more than 150 MB are the worker's or Spark's, which this bill does not know"
-        )),
+        bytes if bytes > 150e6 => {
+            Err(format!("`{text}`: jobs of more than 150 MB are the worker's or Spark's, which are not reckoned here"))
+        }
         bytes => Ok(bytes),
     }
 }
@@ -157,12 +174,19 @@ mod tests {
 
     #[test]
     fn numbers_are_as_people_write_them() {
-        for (text, value) in
-            [("0", 0.0), ("500", 500.0), ("20k", 20e3), ("1.5M", 1.5e6), ("2GB", 2e9), ("3tb", 3e12), ("7B", 7.0)]
-        {
+        for (text, value) in [
+            ("0", 0.0),
+            ("500", 500.0),
+            ("20k", 20e3),
+            ("1.5M", 1.5e6),
+            ("2GB", 2e9),
+            ("3tb", 3e12),
+            ("7B", 7.0),
+            ("0.4", 0.4),
+        ] {
             assert_eq!(number(text), Ok(value), "{text}");
         }
-        for text in ["", "k", "-1", "many", "1.5X", "NaN", "inf", "ü", "1e308T", "100E"] {
+        for text in ["", "k", "-1", "many", "1.5X", "NaN", "inf", "ü", "1e308T", "100E", "1e300"] {
             assert!(number(text).is_err_and(|said| said.contains(text)), "{text}");
         }
     }

@@ -22,13 +22,13 @@ pub(crate) struct Simulate {
     #[arg(default_value = "realtime")]
     function: Function,
     /// Records a second.
-    #[arg(long, default_value = "100", value_parser = number)]
+    #[arg(long, default_value = "100", value_parser = number, allow_negative_numbers = true)]
     rate: f64,
     /// Records a second in the spike; ten times as many unless said.
-    #[arg(long, value_parser = number)]
+    #[arg(long, value_parser = number, allow_negative_numbers = true)]
     spike: Option<f64>,
     /// How long the spike is, in seconds. It begins after a minute.
-    #[arg(long, default_value = "300", value_parser = number)]
+    #[arg(long, default_value = "300", value_parser = number, allow_negative_numbers = true)]
     lasts: f64,
     /// How long is looked at, in seconds, up to a day.
     #[arg(long, default_value_t = 1800, value_parser = clap::value_parser!(u32).range(1..=86_400))]
@@ -46,10 +46,10 @@ pub(crate) struct Simulate {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     concurrency: u32,
     /// Bytes of a record, for what a shard takes in.
-    #[arg(long, default_value = "500", value_parser = one_or_more)]
+    #[arg(long, default_value = "500", value_parser = one_or_more, allow_negative_numbers = true)]
     bytes: f64,
     /// Bytes of a job's input (realtime).
-    #[arg(long, default_value = "100k", value_parser = job_bytes)]
+    #[arg(long, default_value = "100k", value_parser = job_bytes, allow_negative_numbers = true)]
     job_bytes: f64,
     /// Moments, an object a line, and one for all of it in the end.
     #[arg(long)]
@@ -76,6 +76,9 @@ const POLLER_BYTES: f64 = 5e6;
 
 /// `RealtimeTimeoutSeconds`, and as long as the others may take at least.
 const TIMEOUT: f64 = 60.0;
+
+/// When the spike begins, in seconds.
+const SPIKE_AT: f64 = 60.0;
 
 /// Rows that are shown.
 const SHOWN: usize = 24;
@@ -117,8 +120,12 @@ impl Simulate {
     }
 
     fn moments(&self, world: &World) -> Vec<Moment> {
-        let load =
-            Load { rate: self.rate, spike: self.spike.unwrap_or(self.rate * 10.0), from: 60.0, to: 60.0 + self.lasts };
+        let load = Load {
+            rate: self.rate,
+            spike: self.spike.unwrap_or(self.rate * 10.0),
+            from: SPIKE_AT,
+            to: SPIKE_AT + self.lasts,
+        };
         let until = f64::from(self.until);
         // Fine enough for what is shown, and done in a second.
         world.run(&load, until, (until / 50_000.0).max(0.02))
@@ -130,6 +137,20 @@ impl Simulate {
             return Err(Stop(
                 2,
                 "--lanes is for streams of Kinesis: a partition of Kafka has one batch at a time".to_owned(),
+            ));
+        }
+        if self.hottest > 0.0 && self.hottest < 1.0 / f64::from(self.shards) {
+            let even = 1.0 / f64::from(self.shards);
+            let reason = format!(
+                "--hottest {} is less than each of {} shards has if all are even ({even:.3})",
+                self.hottest, self.shards
+            );
+            return Err(Stop(2, reason));
+        }
+        if f64::from(self.until) <= SPIKE_AT {
+            return Err(Stop(
+                2,
+                format!("--until {} ends before the spike, which begins after {SPIKE_AT} s", self.until),
             ));
         }
         let world = self.world(&measured);
@@ -296,9 +317,12 @@ mod tests {
             let said = Cli::try_parse_from([&["weir"], &wrong[..]].concat()).err().unwrap().to_string();
             assert!(said.contains(word), "{wrong:?}: {said}");
         }
-        for (slow, word) in
-            [(["realtime", "--job-bytes", "100M"], "--job-bytes"), (["ingest", "--lanes", "2"], "partition")]
-        {
+        for (slow, word) in [
+            (["realtime", "--job-bytes", "100M"], "--job-bytes"),
+            (["ingest", "--lanes", "2"], "partition"),
+            (["cdc", "--hottest", "0.5"], "1.000"),
+            (["cdc", "--until", "10"], "before the spike"),
+        ] {
             let Stop(code, said) = asked(&slow).0.run().unwrap_err();
             assert!(code == 2 && said.contains(word), "{slow:?}: {said}");
         }
