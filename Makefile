@@ -117,11 +117,14 @@ IN := $(if $(REGION),--region $(REGION))
 # What you answered, of each stack in a file of its own.
 ANSWERS := $(CURDIR)/samconfig.$(STACK).toml
 GUIDED ?= yes
-deploy: build wheel ## Deploy to your AWS account, guided; STACK=NAME, REGION=NAME, ARCHITECTURE=arm64, GUIDED=no: as you answered last
+deploy: answers build wheel ## Deploy to your AWS account, guided; STACK=NAME, REGION=NAME, ARCHITECTURE=arm64, GUIDED=no: as you answered last
 	@echo "Architecture is $(ARCHITECTURE): what was built is for that one alone"
-	@[ -f $(ANSWERS) ] || { [ "$(GUIDED)" != no ] && cp samconfig.toml $(ANSWERS); } || { echo "there is no $(ANSWERS): without GUIDED=no it is made" >&2; exit 2; }
-	sam deploy $(if $(filter no,$(GUIDED)),--no-confirm-changeset,--guided) --config-file $(ANSWERS) --no-fail-on-empty-changeset --stack-name $(STACK) $(IN)
-	set -e; to=$$($(BIN)/python tools/answered.py $(ANSWERS) $(IN)); batch/upload.sh target/wheel "$$to"
+	sam deploy $(if $(filter no,$(GUIDED)),--no-confirm-changeset,--guided --stack-name $(STACK) $(IN)) --config-file "$(ANSWERS)" --no-fail-on-empty-changeset
+	set -e; to=$$($(BIN)/python tools/answers.py bucket "$(ANSWERS)" $(REGION)); batch/upload.sh target/wheel "$$to"
+
+.PHONY: answers
+answers: setup
+	@$(BIN)/python tools/answers.py ready "$(ANSWERS)" $(STACK) $(ARCHITECTURE) $(GUIDED)
 
 delete: setup ## Delete the stack from your AWS account, but not its data; STACK=NAME, REGION=NAME
 	@tools/delete.sh $(STACK) $(IN)

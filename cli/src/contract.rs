@@ -36,6 +36,9 @@ enum Verb {
         /// `Columns` and `PartitionKeys` of an AWS::Glue::Table instead.
         #[arg(long)]
         cloudformation: bool,
+        /// Of what batch runs write: `<dataset>/rows/` of the tables bucket, where each has a folder of its own.
+        #[arg(long, conflicts_with = "cloudformation")]
+        by_run: bool,
     },
 }
 
@@ -44,9 +47,14 @@ impl ContractArgs {
         match &self.verb {
             Verb::Check { contracts } => check(contracts),
             Verb::Show { contract, json } => show(&open(contract)?, *json),
-            Verb::Ddl { contract, location, cloudformation } => {
+            Verb::Ddl { contract, location, cloudformation, by_run } => {
                 let contract = open(contract)?;
-                print!("{}", if *cloudformation { contract.cloudformation() } else { contract.ddl(location) });
+                let ddl = match (cloudformation, by_run) {
+                    (true, _) => contract.cloudformation(),
+                    (false, true) => contract.ddl_by_run(location),
+                    (false, false) => contract.ddl(location),
+                };
+                say!("{}", ddl.trim_end());
                 Ok(())
             }
         }

@@ -17,6 +17,7 @@ use crate::out::say;
 
 /// What a stack costs a month that is asked to do so much.
 #[derive(Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct Cost {
     #[command(flatten)]
     load: Load,
@@ -46,19 +47,19 @@ pub(crate) enum Architecture {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Load {
     /// Small jobs a day, by the command stream. (The worker's, of 150 MB and more, are not reckoned.)
-    #[arg(long, default_value = "0", value_parser = number, allow_negative_numbers = true)]
+    #[arg(long, default_value = "0", value_parser = number)]
     pub(crate) jobs: f64,
     /// Bytes of a job's input.
-    #[arg(long, default_value = "1M", value_parser = job_bytes, allow_negative_numbers = true)]
+    #[arg(long, default_value = "1M", value_parser = job_bytes)]
     pub(crate) job_bytes: f64,
     /// Telemetry events a day.
-    #[arg(long, default_value = "0", value_parser = number, allow_negative_numbers = true)]
+    #[arg(long, default_value = "0", value_parser = number)]
     pub(crate) events_per_day: f64,
     /// Bytes of an event of any kind.
-    #[arg(long, default_value = "500", value_parser = event_bytes, allow_negative_numbers = true)]
+    #[arg(long, default_value = "500", value_parser = one_or_more)]
     pub(crate) bytes: f64,
     /// Events that are sent as one record: packed documents, KPL aggregates (`weir produce`). Firehose asks for 5 KB a record at least.
-    #[arg(long, default_value = "1", value_parser = one_or_more, allow_negative_numbers = true)]
+    #[arg(long, default_value = "1", value_parser = one_or_more)]
     pub(crate) events_per_record: f64,
     /// How they come.
     #[arg(long, default_value = "direct")]
@@ -67,13 +68,13 @@ pub(crate) struct Load {
     #[arg(long)]
     pub(crate) live: bool,
     /// Events a day that come by Kafka.
-    #[arg(long, default_value = "0", value_parser = number, allow_negative_numbers = true)]
+    #[arg(long, default_value = "0", value_parser = number)]
     pub(crate) kafka_events_per_day: f64,
     /// Changes of database tables a day, committed every minute into one table of a million rows.
-    #[arg(long, default_value = "0", value_parser = number, allow_negative_numbers = true)]
+    #[arg(long, default_value = "0", value_parser = number)]
     pub(crate) changes_per_day: f64,
     /// Bytes a day that land for batch runs on Spark, off-peak: rows of `--bytes` each.
-    #[arg(long, default_value = "0", value_parser = number, allow_negative_numbers = true)]
+    #[arg(long, default_value = "0", value_parser = number)]
     pub(crate) batch_bytes_per_day: f64,
     /// Batch runs a day.
     #[arg(long, default_value = "1", value_parser = one_or_more, requires = "batch_bytes_per_day")]
@@ -85,13 +86,14 @@ pub(crate) struct Load {
 
 /// `1.5M` and the like, of bytes and of anything else.
 pub(crate) fn number(text: &str) -> Result<f64, String> {
+    let wrong = || format!("`{text}` is no number such as 500, 20k, 1.5M or 2G");
     // Whole bytes are what parse-size is for; a rate may be of half a record.
-    if let Some(plain) = text.parse().ok().filter(|plain| (0.0..=MOST).contains(plain)) {
-        return Ok(plain);
-    }
-    let wrong = |error| format!("`{text}` is no number such as 500, 20k, 1.5M or 2G: {error}");
-    Ok(parse_size(text).map_err(wrong)? as f64)
+    let plain = text.parse().map_or_else(|_| parse_size(text).map(|bytes| bytes as f64).map_err(|_| wrong()), Ok)?;
+    if (0.0..=MOST).contains(&plain) { Ok(plain) } else { Err(wrong()) }
 }
+
+/// What a record may have (Firehose's quotas).
+const RECORD_BYTES: f64 = 1_024_000.0;
 
 /// More than anybody has of anything here.
 const MOST: f64 = 1e18;
@@ -99,16 +101,6 @@ const MOST: f64 = 1e18;
 /// The same, and not nothing.
 pub(crate) fn one_or_more(text: &str) -> Result<f64, String> {
     number(text).and_then(|value| if value >= 1.0 { Ok(value) } else { Err(format!("`{text}` is less than 1")) })
-}
-
-/// Bytes of an event, which a record holds: Firehose takes 1,000 KiB (its quotas).
-fn event_bytes(text: &str) -> Result<f64, String> {
-    match one_or_more(text)? {
-        bytes if bytes > 1_024_000.0 => {
-            Err(format!("`{text}`: an event of more than 1,000 KiB fits no record of Firehose"))
-        }
-        bytes => Ok(bytes),
-    }
 }
 
 /// Bytes of a job that the stream's own function does.
@@ -128,6 +120,13 @@ fn dollars(amount: f64) -> String {
 
 impl Cost {
     pub(crate) fn run(&self) -> Result<(), Stop> {
+        let record = self.load.bytes * self.load.events_per_record;
+        if record > RECORD_BYTES {
+            let reason = format!(
+                "a record of {record:.0} bytes (--bytes, --events-per-record) is none: Firehose takes 1,000 KiB"
+            );
+            return Err(Stop(2, reason));
+        }
         let broken = |error: String| Stop(3, error);
         let (prices, measured) = (Prices::known().map_err(broken)?, Measured::known().map_err(broken)?);
         let lines = bill(&self.load, &prices, &measured);
@@ -186,7 +185,7 @@ mod tests {
         ] {
             assert_eq!(number(text), Ok(value), "{text}");
         }
-        for text in ["", "k", "-1", "many", "1.5X", "NaN", "inf", "ü", "1e308T", "100E", "1e300"] {
+        for text in ["", "k", "-1", "many", "1.5X", "NaN", "inf", "ü", "1e308T", "100E", "2E", "1e300"] {
             assert!(number(text).is_err_and(|said| said.contains(text)), "{text}");
         }
     }

@@ -37,13 +37,13 @@ impl Doctor {
         let mut report = Report::new(self.json, self.all);
         // Before the functions are called: what is left, they take up.
         records::look(stack, &mut report).await;
-        lag::look(stack, self.late, &mut report).await;
+        lag::look(stack, &variables, self.late, &mut report).await;
         let there = functions::look(stack, &mut report).await;
         streams::look(stack, &there, &mut report).await;
         records::letters(stack, &mut report).await;
         alerts::look(stack, variables.get("ALERT_TOPIC_ARN").map(String::as_str), &mut report).await;
         if self.probe {
-            probe::send(stack, &mut report).await;
+            probe::send(stack, &variables, &mut report).await;
         }
         report.verdict()
     }

@@ -14,10 +14,14 @@ use aws_sdk_lambda::types::LogType;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use weir_delivery::Failure;
 use weir_lake::aws_config;
 use weir_ledger::DynamoStore;
 
 use crate::{Cli, Stop};
+
+/// What a function is told.
+pub(crate) type Variables = HashMap<String, String>;
 
 /// The stack, as far as the CLI talks to it.
 pub(crate) struct Stack {
@@ -59,7 +63,7 @@ impl Stack {
     }
 
     /// What one of its functions is told; nothing if the stack has no such function.
-    pub(crate) async fn variables(&self, function: &str) -> Result<Option<HashMap<String, String>>, Stop> {
+    pub(crate) async fn variables(&self, function: &str) -> Result<Option<Variables>, Stop> {
         let client = aws_sdk_lambda::Client::new(&self.aws);
         let found = client.get_function_configuration().function_name(format!("{}-{function}", self.name)).send().await;
         match found {
@@ -83,8 +87,18 @@ impl Stack {
             .timeout_config(TimeoutConfig::builder().read_timeout(LONGEST).build())
             // What takes minutes is not done twice because a connection broke.
             .retry_config(RetryConfig::disabled());
-        let invoke = invoke.payload(Blob::new(request.to_string())).customize().config_override(patient);
-        let answered = invoke.send().await?;
+        let invoke = invoke.payload(Blob::new(request.to_string()));
+        // But what never began is.
+        let mut pauses = PAUSES.iter();
+        let answered = loop {
+            match invoke.clone().customize().config_override(patient.clone()).send().await {
+                Err(error) if error.code() == Some("TooManyRequestsException") => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => return Err(error.into()),
+                },
+                answered => break answered?,
+            }
+        };
         let log = answered.log_result().and_then(|tail| STANDARD.decode(tail).ok()).unwrap_or_default();
         let told = answered.payload().map(|payload| payload.as_ref()).unwrap_or_default();
         let told: Value = serde_json::from_slice(told).unwrap_or_default();
@@ -111,24 +125,31 @@ impl Stack {
 }
 
 /// What a service of AWS said, or why it did not answer.
-pub(crate) fn said<E, R>(error: &SdkError<E, R>) -> String
-where
-    E: ProvideErrorMetadata + Error + 'static,
-    R: fmt::Debug,
-{
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        // Not the SDK's own DisplayErrorContext: it adds what only those who wrote the SDK can read.
-        _ => {
-            let mut words = error.to_string();
-            let mut below = error.source();
-            while let Some(cause) = below {
-                words += &format!(": {cause}");
-                below = cause.source();
-            }
-            words
-        }
+pub(crate) fn failure<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> Failure {
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let reason = error.message().map_or_else(|| causes(error), str::to_owned);
+    Failure::aws(error.code(), status, reason)
+}
+
+/// The same, in words.
+pub(crate) fn said<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E>) -> String {
+    named(&failure(error))
+}
+
+/// With its code.
+pub(crate) fn named(failure: &Failure) -> String {
+    format!("{}: {}", failure.code, failure.reason)
+}
+
+/// Not the SDK's own DisplayErrorContext: it adds what only those who wrote the SDK can read.
+fn causes(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut below = error.source();
+    while let Some(cause) = below {
+        words += &format!(": {cause}");
+        below = cause.source();
     }
+    words
 }
 
 /// What came of a call.
@@ -153,6 +174,9 @@ impl fmt::Display for Fault {
         if kind.is_empty() { f.write_str(said) } else { write!(f, "{kind}: {said}") }
     }
 }
+
+/// Before a function that is called too often is called again.
+const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// As long as a function may run, and a little more.
 const LONGEST: Duration = Duration::from_secs(910);

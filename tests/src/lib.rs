@@ -121,10 +121,13 @@ impl Stack {
     pub async fn objects(&self, under: &Location) -> Result<BTreeMap<String, Vec<u8>>, Failed> {
         let mut found = BTreeMap::new();
         for object in self.lake.list(under, None).await?.objects {
+            let begun = Instant::now();
             let whole = loop {
                 match weir_lake::find(&self.lake, &object.location).await {
                     // It was written again or deleted meanwhile.
-                    Err(failure) if ["PreconditionFailed", "NoSuchKey"].contains(&failure.code.as_str()) => {}
+                    Err(failure)
+                        if ["PreconditionFailed", "NoSuchKey"].contains(&failure.code.as_str())
+                            && begun.elapsed() < Duration::from_secs(10) => {}
                     whole => break whole?,
                 }
             };

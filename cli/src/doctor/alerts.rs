@@ -3,7 +3,7 @@
 use aws_sdk_sns::Client;
 
 use super::finding::{Finding, Report};
-use crate::stack::{Stack, said};
+use crate::stack::{Stack, failure};
 
 pub(crate) async fn look(stack: &Stack, topic: Option<&str>, report: &mut Report) {
     let Some(topic) = topic else {
@@ -17,7 +17,7 @@ pub(crate) async fn look(stack: &Stack, topic: Option<&str>, report: &mut Report
             let said = "there is no such topic: alarms and failures are told to no one";
             return report.add(Finding::problem(what, said).or("deploy the stack again"));
         }
-        Err(error) => return report.add(Finding::unknown(what, said(&error))),
+        Err(error) => return report.add(Finding::failed(what, &failure(&error))),
     };
     let count = |of: &str| told.get(of).and_then(|many| many.parse().ok()).unwrap_or(0);
     report.add(heard(what, topic, count("SubscriptionsConfirmed"), count("SubscriptionsPending")));

@@ -1,12 +1,12 @@
 //! What was looked at, and what was found.
 
-use std::fmt;
-
 use serde::Serialize;
 use serde_json::json;
+use weir_delivery::Failure;
 
 use crate::Stop;
 use crate::out::say;
+use crate::stack::named;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -49,15 +49,21 @@ impl Finding {
         Self { level: Level::Problem, what: what.into(), said, way_out }
     }
 
-    /// What could not be looked at: by whoever looks, whose permissions are not the stack's.
-    pub(crate) fn unknown(what: impl Into<String>, error: impl fmt::Display) -> Self {
-        let said = format!("could not be asked: {error}");
-        let way_out = if is_denied(&said) {
-            "your credentials may not: docs/operations.md says what they need"
-        } else {
-            "look again; if it stays so, the AWS Health Dashboard may know"
-        };
-        Self { level: Level::Unknown, what: what.into(), said, way_out: Some(way_out.to_owned()) }
+    /// What could not be looked at.
+    pub(crate) fn unknown(what: impl Into<String>, said: impl Into<String>, way_out: &str) -> Self {
+        Self { level: Level::Unknown, what: what.into(), said: said.into(), way_out: Some(way_out.to_owned()) }
+    }
+
+    /// What a service answered whoever looks: who may not ask, or is not answered, does not know; all else is the stack's.
+    pub(crate) fn failed(what: impl Into<String>, failure: &Failure) -> Self {
+        let said = named(failure);
+        if OWN.contains(&failure.code.as_str()) {
+            return Self::unknown(what, said, "your credentials may not ask: docs/operations.md says what they need");
+        }
+        if failure.passes() {
+            return Self::unknown(what, said, "look again; if it stays so, the AWS Health Dashboard may know");
+        }
+        Self::problem(what, said)
     }
 
     /// What to do about this very thing; behind what its cause says, if that is known.
@@ -71,7 +77,7 @@ impl Finding {
 /// Causes that say their names in what AWS answers, and what to do about each.
 const CAUSES: [(&[&str], &str); 5] = [
     (
-        DENIED,
+        &["AccessDenied", "not authorized", "Forbidden"],
         "a permission is missing: the function's role in template.yaml, a bucket's or key's policy, or your organisation's",
     ),
     (
@@ -89,12 +95,14 @@ const CAUSES: [(&[&str], &str); 5] = [
     (&["timed out", "TimedOut"], "it ran out of time: what it calls is slow, or its Timeout is too short"),
 ];
 
-/// How AWS says that somebody may not.
-const DENIED: &[&str] = &["AccessDenied", "not authorized", "Forbidden"];
-
-fn is_denied(said: &str) -> bool {
-    DENIED.iter().any(|word| said.contains(word))
-}
+/// Codes of what whoever asks may not. (A function that may not use its key or network says that in other words.)
+const OWN: [&str; 5] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "AuthorizationError",
+    "AuthorizationErrorException",
+    "UnrecognizedClientException",
+];
 
 fn cause(said: &str) -> Option<&'static str> {
     CAUSES.iter().find(|(words, _)| words.iter().any(|word| said.contains(word))).map(|(_, way_out)| *way_out)
@@ -165,11 +173,22 @@ mod tests {
         let halted =
             Finding::problem("batch logs", "run-1 is halted: Throttling: too much").or("`weir batch retry logs`");
         assert!(halted.way_out.is_some_and(|way_out| way_out.contains("quota") && way_out.ends_with("retry logs`")));
-        let mine = Finding::unknown("stream weir-commands", "AccessDeniedException: not authorized to GetRecords");
-        assert!(
-            mine.way_out.is_some_and(|way_out| way_out.contains("your credentials")),
-            "nobody mends the stack's roles"
-        );
         assert_eq!(Finding::problem("job", "doctor-1795037503 is not done").way_out, None, "a number is no status");
+    }
+
+    #[test]
+    fn what_the_stack_can_not_is_told_from_what_you_may_not() {
+        let level = |code: &str, status| Finding::failed("it", &Failure::aws(Some(code), Some(status), "x")).level;
+        for (code, status, expected) in [
+            ("AccessDeniedException", 400, Level::Unknown),
+            ("ThrottlingException", 400, Level::Unknown),
+            ("KMSAccessDeniedException", 502, Level::Problem),
+            ("ResourceNotFoundException", 400, Level::Problem),
+            ("NoSuchBucket", 404, Level::Problem),
+        ] {
+            assert_eq!(level(code, status), expected, "{code}");
+        }
+        let silent = Failure::aws(None, None, "connection refused");
+        assert_eq!(Finding::failed("it", &silent).level, Level::Unknown);
     }
 }

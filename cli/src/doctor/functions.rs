@@ -9,7 +9,7 @@ use aws_sdk_lambda::types::{LastUpdateStatus, State};
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Report};
-use crate::stack::{Called, Stack, said};
+use crate::stack::{Called, Stack, failure, named};
 
 /// A stack's functions, and whether each stack has it.
 const FUNCTIONS: [(&str, bool); 10] = [
@@ -50,8 +50,9 @@ impl Called {
     pub(crate) fn wrong(&self) -> Vec<String> {
         let mut wrong: Vec<String> = self.log.lines().filter_map(complaint).collect();
         if let Err(fault) = &self.answer {
-            // It logs that as well.
-            wrong.retain(|complaint| !complaint.contains(&fault.said));
+            // It logs that as well (weir-entry).
+            let logged = format!("{}: Could not answer an invocation: {}", fault.kind, fault.said);
+            wrong.retain(|complaint| *complaint != logged);
             wrong.insert(0, fault.to_string());
         }
         wrong
@@ -91,7 +92,7 @@ pub(crate) async fn look(stack: &Stack, report: &mut Report) -> Vec<&'static str
                 continue;
             }
             Err(error) => {
-                report.add(Finding::unknown(what, said(&error)));
+                report.add(Finding::failed(what, &failure(&error)));
                 continue;
             }
         };
@@ -113,7 +114,11 @@ pub(crate) async fn look(stack: &Stack, report: &mut Report) -> Vec<&'static str
         };
         let begun = Instant::now();
         match stack.call(function, &event).await {
-            Err(error) => report.add(Finding::unknown(what, said(&*error))),
+            Err(error) if error.code() == Some("TooManyRequestsException") => {
+                let way_out = "does something else take the account's concurrency, or is its own reserved one 0?";
+                report.add(Finding::problem(what, named(&failure(&error))).or(way_out));
+            }
+            Err(error) => report.add(Finding::failed(what, &failure(&error))),
             Ok(called) => {
                 let logs = format!("see its log, /weir/{}/{function}", stack.name);
                 let wrong = called.wrong();

@@ -14,7 +14,7 @@ use weir_ledger::{State, Store};
 
 use super::finding::{Finding, Report};
 use crate::now_ms;
-use crate::stack::{Stack, said};
+use crate::stack::{Stack, Variables, failure, named};
 
 /// Until then a small job is done where nothing is wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,15 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What a probe is of.
 const ROWS: &str = "what\nprobe\n";
 
-pub(crate) async fn send(stack: &Stack, report: &mut Report) {
-    match probe(stack).await {
+/// `variables` are those of the function `realtime`.
+pub(crate) async fn send(stack: &Stack, variables: &Variables, report: &mut Report) {
+    match probe(stack, variables).await {
         Ok(found) => found.into_iter().for_each(|finding| report.add(finding)),
-        Err(why) => report.add(Finding::unknown("probe", why)),
+        Err(failure) => report.add(Finding::failed("probe", &failure)),
     }
-}
-
-fn named(failure: &Failure) -> String {
-    format!("{}: {}", failure.code, failure.reason)
 }
 
 /// The first of a list of places, as functions are told them.
@@ -42,8 +39,7 @@ fn first(list: Option<&String>) -> Option<Location> {
 ///
 /// # Errors
 /// What whoever looks may not do.
-async fn probe(stack: &Stack) -> Result<Vec<Finding>, String> {
-    let variables = stack.variables("realtime").await.map_err(|stop| stop.1)?.ok_or("there is no function realtime")?;
+async fn probe(stack: &Stack, variables: &Variables) -> Result<Vec<Finding>, Failure> {
     let [Some(source), Some(dest)] = ["SOURCE_ALLOW_LIST", "DEST_ALLOW_LIST"].map(|name| first(variables.get(name)))
     else {
         let said = "the function realtime is not told what it may read and write";
@@ -53,7 +49,7 @@ async fn probe(stack: &Stack) -> Result<Vec<Finding>, String> {
     // Of this probe alone: another may be under way.
     let [source, dest] = [source, dest].map(|place| place.join(&format!("doctor/{id}.csv")));
     let lake = S3Lake::new(&stack.aws);
-    lake.put(&source, Bytes::from_static(ROWS.as_bytes()), "text/csv").await.map_err(|failure| named(&failure))?;
+    lake.put(&source, Bytes::from_static(ROWS.as_bytes()), "text/csv").await?;
     let command = json!({"source": source.to_string(), "dest": dest.to_string(), "command": "copy", "job_id": id});
     let data = command.to_string().into_bytes();
     let kinesis = aws_sdk_kinesis::Client::new(&stack.aws);
@@ -62,21 +58,24 @@ async fn probe(stack: &Stack) -> Result<Vec<Finding>, String> {
         Ok(put) => put,
         Err(error) => {
             let _ = lake.delete(&[source]).await;
-            return Err(said(&error));
+            return Err(failure(&error));
         }
     };
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        let job = stack.ledger().get(&id).await.map_err(|failure| named(&failure))?;
+        let job = stack.ledger().get(&id).await?;
         match job {
             Some(job) if job.state == State::Done => {
                 let took = begun.elapsed().as_millis();
-                let found = lake.head(&dest).await.map_err(|failure| named(&failure))?;
                 let size = ROWS.len() as u64;
-                let finding = if found.size == size {
-                    Finding::ok("probe", format!("a job by the stream is done in {took} ms"))
-                } else {
-                    Finding::problem("probe", format!("{dest} has {} bytes; {size} were copied", found.size))
+                let finding = match lake.head(&dest).await {
+                    Ok(found) if found.size == size => {
+                        Finding::ok("probe", format!("a job by the stream is done in {took} ms"))
+                    }
+                    Ok(found) => {
+                        Finding::problem("probe", format!("{dest} has {} bytes; {size} were copied", found.size))
+                    }
+                    Err(failure) => Finding::failed("probe", &failure),
                 };
                 // Where that is refused, a few bytes are left.
                 let _ = lake.delete(&[source, dest]).await;
@@ -115,7 +114,7 @@ async fn probe(stack: &Stack) -> Result<Vec<Finding>, String> {
     let called = match called {
         Ok(called) => called,
         Err(error) => {
-            findings.push(Finding::unknown(what, said(&*error)));
+            findings.push(Finding::failed(what, &failure(&*error)));
             return Ok(findings);
         }
     };

@@ -35,14 +35,18 @@ pub(crate) async fn look(stack: &Stack, report: &mut Report) {
     ];
     for (what, looked) in looks {
         if let Err(failure) = looked {
-            report.add(Finding::unknown(what, format!("{}: {}", failure.code, failure.reason)));
+            report.add(Finding::failed(what, &failure));
         }
     }
 }
 
 fn count(number: usize, of: &str) -> String {
-    let or_more = if [MOST, MOST_LETTERS].contains(&number) { " or more" } else { "" };
-    format!("{number}{or_more} {of}{}", if number == 1 { "" } else { "s" })
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Of what is counted up to so many.
+fn count_to(most: usize, number: usize, of: &str) -> String {
+    if number < most { count(number, of) } else { format!("{number} or more {of}s") }
 }
 
 /// How many there are of each code, with the reason of the newest.
@@ -61,7 +65,7 @@ async fn jobs(stack: &Stack, report: &mut Report) -> Result<(), Failure> {
         let minutes = oldest.look_at_ms.map_or(0, |at| now.saturating_sub(at) / 60_000);
         let said = format!(
             "{} left: the lease of {} ended {minutes} minutes ago, and no sweep took it up",
-            count(overdue.len(), "job"),
+            count_to(MOST, overdue.len(), "job"),
             oldest.id
         );
         let way_out = format!(
@@ -83,7 +87,10 @@ async fn jobs(stack: &Stack, report: &mut Report) -> Result<(), Failure> {
         report.add(Finding::note("jobs", said, "`weir jobs --state failed`"));
     }
     if overdue.is_empty() {
-        report.add(Finding::ok("jobs", format!("{} in the last day, none left over", count(recent.len(), "job"))));
+        report.add(Finding::ok(
+            "jobs",
+            format!("{} in the last day, none left over", count_to(MOST, recent.len(), "job")),
+        ));
     }
     Ok(())
 }
@@ -170,14 +177,14 @@ async fn backlogs(stack: &Stack, report: &mut Report) -> Result<(), Failure> {
 pub(crate) async fn letters(stack: &Stack, report: &mut Report) {
     let places = match Places::find(stack).await {
         Ok(places) => places,
-        Err(stop) => return report.add(Finding::unknown("dead letters", stop.1)),
+        Err(stop) => return report.add(Finding::unknown("dead letters", stop.1, "look again")),
     };
     let lake = S3Lake::new(&stack.aws);
     let mut none = true;
     for under in &places.under {
         let what = format!("dead letters {under}");
         match counted(&lake, under).await {
-            Err(failure) => report.add(Finding::unknown(what, format!("{}: {}", failure.code, failure.reason))),
+            Err(failure) => report.add(Finding::failed(what, &failure)),
             Ok((0, _)) => {}
             Ok((number, newest_ms)) => {
                 none = false;
@@ -186,7 +193,7 @@ pub(crate) async fn letters(stack: &Stack, report: &mut Report) {
                 let newest = if number < MOST_LETTERS { newest } else { String::new() };
                 report.add(Finding::note(
                     what,
-                    format!("{} kept{newest}", count(number, "object")),
+                    format!("{} kept{newest}", count_to(MOST_LETTERS, number, "object")),
                     "`weir redrive list` says why, `weir redrive send` sends them again",
                 ));
             }

@@ -5,7 +5,7 @@ use aws_sdk_kinesis::types::StreamStatus;
 use aws_sdk_lambda::error::ProvideErrorMetadata;
 
 use super::finding::{Finding, Report};
-use crate::stack::{Stack, said};
+use crate::stack::{Stack, failure};
 
 /// What a mapping says of its last batch when nothing is wrong with it.
 const FINE: [&str; 2] = ["OK", "No records processed"];
@@ -29,7 +29,7 @@ pub(crate) async fn look(stack: &Stack, functions: &[&str], report: &mut Report)
                 });
             }
             Err(error) if error.code() == Some("ResourceNotFoundException") => missing(what, needed, report),
-            Err(error) => report.add(Finding::unknown(what, said(&error))),
+            Err(error) => report.add(Finding::failed(what, &failure(&error))),
         }
     }
     for end in ["trips", "trips-search", "page-logs"] {
@@ -47,7 +47,7 @@ pub(crate) async fn look(stack: &Stack, functions: &[&str], report: &mut Report)
                 });
             }
             Err(error) if error.code() == Some("ResourceNotFoundException") => missing(what, end == "trips", report),
-            Err(error) => report.add(Finding::unknown(what, said(&error))),
+            Err(error) => report.add(Finding::failed(what, &failure(&error))),
         }
     }
     for function in FED.iter().filter(|function| functions.contains(function)) {
@@ -68,7 +68,7 @@ async fn mappings(stack: &Stack, function: &str, report: &mut Report) {
     let told = match client.list_event_source_mappings().function_name(&name).send().await {
         Ok(told) => told,
         Err(error) => {
-            return report.add(Finding::unknown(format!("mappings of {name}"), said(&error)));
+            return report.add(Finding::failed(format!("mappings of {name}"), &failure(&error)));
         }
     };
     if told.event_source_mappings().is_empty() {

@@ -50,9 +50,9 @@ impl Ingest {
                 Err(Failure::user("NotHere", "the stack's function `compact` does that"))
             }
             Ok(Request::Compact(asked)) => self.compact(&asked, visit).await.map(Answer::Compacted),
-            Err(error) => {
-                let reason =
-                    format!("this is no batch of records as Lambda delivers them from Kafka, nor a request: {error}");
+            // Not the parser's words: they show what was sent.
+            Err(_) => {
+                let reason = "this is no batch of records as Lambda delivers them from Kafka, nor a request (`sweep`, `compact`) with members that there are";
                 Err(Failure::user("NotKafka", reason))
             }
         }

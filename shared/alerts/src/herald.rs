@@ -68,3 +68,17 @@ impl Event for Unheard<'_> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// AlertsUnheardAlarm looks at no function's.
+    #[test]
+    fn what_nobody_heard_is_counted_of_the_stack() {
+        let failure = Failure::passing("NotPublished", "no answer");
+        let unheard = Unheard(&failure);
+        assert!(unheard.of_stack());
+        assert_eq!(unheard.metrics(), [Metric::count("AlertsUnheard", 1)]);
+    }
+}

@@ -59,6 +59,18 @@ impl Contract {
     /// by projection rather than by a crawler.
     pub fn ddl(&self, location: &str) -> String {
         let partitions = self.partitions();
+        let properties = projection(&partitions, location.trim_end_matches('/'));
+        self.table(&partitions, location, &properties)
+    }
+
+    /// The same of what batch runs write, each under its name: `job=<run>/`. Names of runs can't be projected, so Athena is told of them.
+    pub fn ddl_by_run(&self, location: &str) -> String {
+        let partitions: Vec<_> = [("job", Type::String)].into_iter().chain(self.partitions()).collect();
+        let table = self.table(&partitions, location, &[]);
+        format!("{table}-- and after runs: MSCK REPAIR TABLE `{}`\n", self.name())
+    }
+
+    fn table(&self, partitions: &[(&str, Type)], location: &str, properties: &[(String, String)]) -> String {
         let names: Vec<&str> = partitions.iter().map(|(name, _)| *name).collect();
         let columns: Vec<String> =
             self.hive_columns(&names).iter().map(|(name, kind)| format!("  `{name}` {kind}")).collect();
@@ -68,11 +80,10 @@ impl Contract {
                 partitions.iter().map(|(name, kind)| format!("`{name}` {}", kind.to_hive())).collect();
             let _ = writeln!(ddl, "PARTITIONED BY ({})", keys.join(", "));
         }
-        let location = location.trim_end_matches('/');
-        let _ = writeln!(ddl, "STORED AS PARQUET\nLOCATION '{location}/'");
-        let properties: Vec<String> =
-            projection(&partitions, location).iter().map(|(key, value)| format!("  '{key}' = '{value}'")).collect();
+        let _ = writeln!(ddl, "STORED AS PARQUET\nLOCATION '{}/'", location.trim_end_matches('/'));
         if !properties.is_empty() {
+            let properties: Vec<String> =
+                properties.iter().map(|(key, value)| format!("  '{key}' = '{value}'")).collect();
             let _ = writeln!(ddl, "TBLPROPERTIES (\n{}\n)", properties.join(",\n"));
         }
         ddl

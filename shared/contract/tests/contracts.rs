@@ -140,6 +140,13 @@ TBLPROPERTIES (
     let orders = weir_contract::contract("orders").unwrap().cloudformation();
     assert!(orders.contains("  - { Name: price, Type: \"decimal(12,2)\" }\n"), "{orders}");
     assert!(orders.ends_with("PartitionKeys:\n  - { Name: event_date, Type: date }\n"), "{orders}");
+    let by_run = contract.ddl_by_run("s3://tables/page_logs/rows/");
+    assert!(
+        by_run.ends_with(
+            "PARTITIONED BY (`job` string, `event_date` date)\nSTORED AS PARQUET\nLOCATION 's3://tables/page_logs/rows/'\n-- and after runs: MSCK REPAIR TABLE `page_logs`\n"
+        ),
+        "{by_run}"
+    );
 }
 
 #[test]

@@ -131,6 +131,32 @@ mod tests {
         }
     }
 
+    struct OfStack;
+    impl Event for OfStack {
+        fn level(&self) -> Level {
+            Level::Warn
+        }
+        fn message(&self) -> String {
+            String::new()
+        }
+        fn facts(&self) -> Value {
+            Value::Null
+        }
+        fn metrics(&self) -> Vec<Metric> {
+            vec![Metric::count("AlertsUnheard", 1)]
+        }
+        fn of_stack(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_is_of_the_stack_has_no_dimension() {
+        let line = Telemetry::new("realtime", "weir").line("r-1", &OfStack, 0);
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], serde_json::json!([[]]));
+        assert_eq!(line["function"], "realtime");
+    }
+
     #[test]
     fn an_event_is_one_json_line_with_its_metrics() {
         let line = Telemetry::new("realtime", "weir").line("r-1", &Failed, 1_700_000_000_000).to_string();
