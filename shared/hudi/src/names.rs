@@ -53,6 +53,20 @@ pub fn bucket_file_id(bucket: u32, unique: &str) -> String {
     format!("{bucket:08}{}-0", unique.get(8..).unwrap_or_default())
 }
 
+/// The file group of no bucket. `unique` is a UUID; one in 430,000 begins as a bucket's number, and then with another digit instead: a table
+/// whose only group it was would be taken for one of buckets.
+pub fn file_id(unique: &str) -> String {
+    match unique.get(1..) {
+        Some(rest) if looks_like_a_bucket(unique) => format!("f{rest}-0"),
+        _ => format!("{unique}-0"),
+    }
+}
+
+/// Whether a file group is called as those of buckets are: their numbers are small.
+pub fn looks_like_a_bucket(file_id: &str) -> bool {
+    file_id.starts_with("0000") && bucket_in(file_id).is_some()
+}
+
 /// The bucket of a file group.
 pub fn bucket_in(file_id: &str) -> Option<u32> {
     file_id.get(..8)?.parse().ok()
@@ -77,6 +91,19 @@ mod tests {
         let id = bucket_file_id(13, "2f9ae54b-0a4c-4b9c-9a0e-7f6f1d2b3c4d");
         assert_eq!(id, "00000013-0a4c-4b9c-9a0e-7f6f1d2b3c4d-0");
         assert_eq!((bucket_in(&id), bucket_in("2f9ae54b-0a4c-0")), (Some(13), None));
+    }
+
+    #[test]
+    fn a_uuid_is_not_taken_for_a_bucket() {
+        assert!(looks_like_a_bucket(&bucket_file_id(13, "2f9ae54b-0a4c-4b9c-9a0e-7f6f1d2b3c4d")));
+        for (unique, expected) in [
+            ("00001234-0a4c-4b9c-9a0e-7f6f1d2b3c4d", "f0001234-0a4c-4b9c-9a0e-7f6f1d2b3c4d-0"),
+            ("0000a234-0a4c-4b9c-9a0e-7f6f1d2b3c4d", "0000a234-0a4c-4b9c-9a0e-7f6f1d2b3c4d-0"),
+            ("2f9ae54b-0a4c-4b9c-9a0e-7f6f1d2b3c4d", "2f9ae54b-0a4c-4b9c-9a0e-7f6f1d2b3c4d-0"),
+        ] {
+            let id = file_id(unique);
+            assert_eq!((id.as_str(), looks_like_a_bucket(&id)), (expected, false));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use weir_delivery::Failure;
 use weir_lake::{Lake, ObjectInfo};
 
 use crate::commit::Commit;
+use crate::names::looks_like_a_bucket;
 use crate::schema::{from_avro, to_avro};
 use crate::settings::Settings;
 use crate::timeline::{Action, Instant, State};
@@ -211,8 +212,8 @@ fn strangers(settings: &Settings, view: &View) -> Option<Failure> {
         return alone("it has a history of its schema (.hoodie/.schema): columns that were renamed would be lost");
     }
     let groups = || view.files.iter().map(|slice| slice.base.file_id.as_str());
-    // As the numbers of buckets begin; a UUID does by a chance of one in 65,536.
-    if settings.buckets.is_none() && groups().next().is_some() && groups().all(|group| group.starts_with("0000")) {
+    // A UUID of another writer's is called so by a chance of one in 430,000.
+    if settings.buckets.is_none() && groups().next().is_some() && groups().all(looks_like_a_bucket) {
         return alone(
             "its file groups are buckets, and its properties don't say how many: set hoodie.index.type and hoodie.bucket.index.num.buckets there",
         );

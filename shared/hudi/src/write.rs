@@ -22,7 +22,7 @@ use weir_lake::{Attributes, ObjectInfo};
 
 use crate::commit::{Commit, NO_COMMIT, WriteStat};
 use crate::lease::Lease;
-use crate::names::{BaseFile, bucket_file_id};
+use crate::names::{BaseFile, bucket_file_id, file_id};
 use crate::plan::Counts;
 use crate::rewrite::{self, Commission, Task};
 use crate::table::Table;
@@ -341,7 +341,7 @@ fn planned(number: usize, work: Work, instant: &Instant) -> (Task, Work) {
     let file_id = match (&work.old, work.bucket) {
         (Some(old), _) => old.base.file_id.clone(),
         (None, Some(bucket)) => bucket_file_id(bucket, &Uuid::new_v4().to_string()),
-        (None, None) => format!("{}-0", Uuid::new_v4()),
+        (None, None) => file_id(&Uuid::new_v4().to_string()),
     };
     let base = BaseFile { file_id, write_token: format!("{number}-0-0"), instant: instant.clone() };
     let task = Task {
